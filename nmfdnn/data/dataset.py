@@ -1,0 +1,62 @@
+"""What a loaded data set is: before (`Raw`, NumPy on the host) and after (`Dataset`) splitting and moving."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from torch import Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """Samples ``X`` (n × features, floating) and their ``labels`` (n, int64), on one device."""
+
+    X: Tensor
+    labels: Tensor
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """Disjoint splits of one data set.
+
+    ``classes[c]`` names label c. ``image_shape`` is the shape of a row as an image, such as (28, 28) or
+    (3, 32, 32), and None for plain vectors. ``validation`` is None where nothing is held out.
+    """
+
+    name: str
+    train: Split
+    validation: Split | None
+    test: Split
+    classes: tuple[str, ...]
+    image_shape: tuple[int, ...] | None
+
+    @property
+    def features(self) -> int:
+        return self.train.X.shape[1]
+
+    @property
+    def n_classes(self) -> int:
+        return len(self.classes)
+
+
+@dataclass(frozen=True, eq=False)
+class Raw:
+    """A data set as its source stores it: values ``X`` (n × ...) and labels (n, int64 in 0..classes-1).
+
+    ``maximum`` is the stored value that stands for 1 (255 for bytes). ``test`` is the official test set,
+    or None where a part of the samples has to be split off.
+    """
+
+    X: np.ndarray
+    labels: np.ndarray
+    classes: tuple[str, ...]
+    maximum: float
+    test: tuple[np.ndarray, np.ndarray] | None = None
+
+    @property
+    def image_shape(self) -> tuple[int, ...] | None:
+        return self.X.shape[1:] if self.X.ndim > 2 else None

@@ -1,0 +1,93 @@
+"""From a configuration to tensors on the device."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from ..errors import ConfigError, DataError, require
+from .arrays import read_arrays
+from .config import Arrays, DataConfig, Digits, FullConfig, MNIST5k, PixelConfig, SplitConfig, Synthetic
+from .dataset import Dataset, Raw, Split
+from .embedded import digits, mnist_5k
+from .full import read_full
+from .splitting import take
+from .synthetic import plant
+
+
+def load(config: DataConfig, *, seed: int, device: torch.device, dtype: torch.dtype) -> Dataset:
+    """Read, split and place a data set.
+
+    The splits depend on ``seed`` (≥ 0) alone, not on the device or ``dtype`` (floating); they are
+    stratified by class and shuffled. Official test sets stay as they are, in their own order.
+
+    Raises `ConfigError` if a value does not fit the data, `DataError` if files are missing or damaged.
+    """
+    require(seed >= 0, "seed", "at least 0", seed)
+    require(dtype.is_floating_point, "dtype", "a floating type", dtype)
+    rng = np.random.default_rng(seed)
+    raw = _read(config, rng)
+    maximum = raw.maximum if isinstance(config, PixelConfig) and config.scale else 1.0
+
+    train = np.arange(len(raw.labels))
+    if raw.test is None:
+        assert isinstance(config, SplitConfig)  # for the type checker: only these come without a test set
+        test, train = _hold_out(raw.labels, train, config.test, "data.test", rng)
+        test_X, test_labels = raw.X, raw.labels
+    else:
+        test_X, test_labels = raw.test
+        test = np.arange(len(test_labels))
+    if config.train_samples is not None:
+        allowed = f"between 1 and {len(train)}, the number of training samples"
+        require(config.train_samples <= len(train), "data.train_samples", allowed, config.train_samples)
+        train = train[take(raw.labels[train], config.train_samples, rng)[0]]
+    validation = None
+    if config.validation > 0:
+        validation, train = _hold_out(raw.labels, train, config.validation, "data.validation", rng)
+
+    def place(X: np.ndarray, labels: np.ndarray, rows: np.ndarray) -> Split:
+        values = torch.from_numpy(X[rows].reshape(len(rows), -1))
+        if values.dtype != torch.uint8:  # bytes travel as bytes and are widened on the device
+            values = values.to(dtype)
+        values = values.to(device).to(dtype)
+        if maximum != 1:
+            values /= maximum
+        if not values.isfinite().all():
+            remedy = "choose a wider type or rescale the values"
+            raise DataError(f"{config.name}: some values of X are too large for {dtype}; {remedy}")
+        return Split(values, torch.from_numpy(labels[rows]).to(device))
+
+    return Dataset(
+        name=config.name,
+        train=place(raw.X, raw.labels, train),
+        validation=None if validation is None else place(raw.X, raw.labels, validation),
+        test=place(test_X, test_labels, test),
+        classes=raw.classes,
+        image_shape=raw.image_shape,
+    )
+
+
+def _read(config: DataConfig, rng: np.random.Generator) -> Raw:
+    match config:
+        case MNIST5k():
+            return mnist_5k()
+        case Digits():
+            return digits()
+        case Synthetic():
+            return plant(config, rng)
+        case Arrays():
+            return read_arrays(config.path)
+        case FullConfig():
+            return read_full(config)
+    raise ConfigError(f"data must be one of this package's data configurations, got {type(config).__name__}")
+
+
+def _hold_out(
+    labels: np.ndarray, rows: np.ndarray, fraction: float, key: str, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """Split ``rows`` into a stratified ``fraction`` and the rest; neither may end up empty."""
+    count = round(fraction * len(rows))
+    allowed = f"such that at least one of {len(rows)} samples is held out and one is kept"
+    require(0 < count < len(rows), key, allowed, fraction)
+    held, kept = take(labels[rows], count, rng)
+    return rows[held], rows[kept]

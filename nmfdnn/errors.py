@@ -1,0 +1,29 @@
+"""Errors that a user can cause and can cure: each message names the problem and the remedy."""
+
+from __future__ import annotations
+
+
+class NmfdnnError(ValueError):
+    """Base of every error raised for bad input; command-line programs print it without a traceback."""
+
+
+class ConfigError(NmfdnnError):
+    """A configuration value is impossible."""
+
+
+class DataError(NmfdnnError):
+    """A data file is missing, damaged or not what it should be."""
+
+
+class CheckpointError(NmfdnnError):
+    """A checkpoint is missing, damaged or belongs to another configuration."""
+
+
+class SingularMatrixError(NmfdnnError):
+    """A system cannot be solved as it stands."""
+
+
+def require(condition: bool, key: str, expected: str, value: object) -> None:
+    """Raise a `ConfigError` that names the key, the allowed range and the value, unless `condition` holds."""
+    if not condition:
+        raise ConfigError(f"{key} must be {expected}, got {value!r}")

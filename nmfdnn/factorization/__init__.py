@@ -1,0 +1,51 @@
+"""Factorizations A ≈ ZW of matrices whose rows are samples: codes Z (n × k), weights W (k × m).
+
+======================================  ================================  =====================
+function                                objective                         constraints
+======================================  ================================  =====================
+`nmf`                                   ½‖A − ZW‖²                        Z ≥ 0, W ≥ 0
+`semi_nmf`                              ½‖A − ZW‖²                        Z ≥ 0, W free
+`nonlinear_semi_nmf`                    ½‖A − f(ZW)‖², f = ReLU           Z ≥ 0 or free, W free
+`nonlinear_least_squares`               ½‖B − f(AW)‖² or ½‖B − f(ZA)‖²    W free or Z ≥ 0
+======================================  ================================  =====================
+
+The same code runs in float32 and float64, on CPU and CUDA, without autograd. Every function returns a
+`Result`; the single updates (`*_step`) are public for those who build their own alternations.
+"""
+
+from .driver import Pair, Result, Stopping
+from .least_squares import code_step, nonlinear_least_squares, weight_factors, weight_step
+from .nmf import hals_step, multiplicative_step, nmf
+from .nonlinear_semi_nmf import Alternation, nonlinear_semi_nmf, nonlinear_semi_nmf_step
+from .semi_nmf import (
+    Regularisation,
+    affine,
+    least_squares_weights,
+    multiplicative_code_step,
+    semi_nmf,
+    semi_nmf_step,
+    with_ones,
+)
+
+__all__ = [
+    "Alternation",
+    "Pair",
+    "Regularisation",
+    "Result",
+    "Stopping",
+    "affine",
+    "code_step",
+    "hals_step",
+    "least_squares_weights",
+    "multiplicative_code_step",
+    "multiplicative_step",
+    "nmf",
+    "nonlinear_least_squares",
+    "nonlinear_semi_nmf",
+    "nonlinear_semi_nmf_step",
+    "semi_nmf",
+    "semi_nmf_step",
+    "weight_factors",
+    "weight_step",
+    "with_ones",
+]

@@ -1,0 +1,131 @@
+"""Nonlinear least squares with f = ReLU: weights in B ≈ f(AW), nonnegative codes in B ≈ f(ZW).
+
+Legend: A (n × k) inputs, B (n × m) targets ≥ 0, W (k × m) weights, Z (n × k) codes. Rows are samples.
+No derivative of f is taken: each step solves a linear least-squares problem for the residual B − f(·).
+"""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from ..errors import require
+from ..kernels import REFERENCE, Kernels
+from ..linalg import Factors, factor
+from .driver import Pair, Result, Stopping, check_factor, check_matrix, half_square, iterate
+from .semi_nmf import Regularisation, affine, split_bias, with_ones
+
+UNKNOWNS = ("weights", "codes")
+
+
+def nonlinear_least_squares(
+    A: Tensor,
+    B: Tensor,
+    *,
+    unknown: str = "weights",
+    omega: float = 1.0,
+    bias: bool = False,
+    nonnegative: bool = True,
+    regularisation: Regularisation | None = None,
+    start: Tensor | None = None,
+    stopping: Stopping | None = None,
+    kernels: Kernels = REFERENCE,
+) -> Result:
+    """Solve B ≈ f(AW) for the weights W, or B ≈ f(ZA) for the codes Z ≥ 0.
+
+    Args:
+        A: for weights: the inputs, n × k. For codes: the weights, k × m, or (k + 1) × m with a bias.
+        B: targets n × m, reachable only where they are ≥ 0.
+        unknown: "weights" or "codes".
+        omega: relaxation ω in (0, 2].
+        bias: whether the weights carry a bias row.
+        nonnegative: for codes: project onto Z ≥ 0 inside every step; False leaves Z free.
+        regularisation: pseudo-inverse, λ_W for weights, λ_Z for codes.
+        start: the unknown to continue from; default zeros.
+        stopping: when to end; default `Stopping()`.
+        kernels: element-wise backend.
+
+    Returns:
+        A `Result` whose Z and W are the given matrix and the found one.
+
+    Not guaranteed: a monotone objective. For ω = 1 the weight step is the least-squares fit to the latent
+    target B + min(0, AW), which can increase ½‖B − f(AW)‖² where B > 0 and AW < 0.
+
+    Raises:
+        ConfigError: shapes that do not fit, values that are not finite, or an argument outside its range.
+    """
+    check_matrix(A)
+    check_matrix(B, "B")
+    require(unknown in UNKNOWNS, "unknown", f"one of {', '.join(UNKNOWNS)}", unknown)
+    require(0 < omega <= 2, "omega", "in (0, 2]", omega)
+    regularisation = regularisation or Regularisation()
+    if unknown == "weights":
+        require(len(A) == len(B), "A", f"of as many rows as B, {len(B)}", tuple(A.shape))
+        W = A.new_zeros(A.shape[1] + bias, B.shape[1]) if start is None else start
+        check_factor(W, "start", (A.shape[1] + bias, B.shape[1]), A)
+        inputs = with_ones(A) if bias else A
+        factors = factor(inputs, regularisation.method, regularisation.delta)
+
+        def step(pair: Pair) -> Pair:
+            W = weight_step(inputs, B, pair.W, factors, omega, regularisation.weight_ridge, kernels)
+            return Pair(A, W)
+
+        pair = Pair(A, W)
+    else:
+        rank = len(A) - bias
+        require(A.shape[1] == B.shape[1], "A", f"of as many columns as B, {B.shape[1]}", tuple(A.shape))
+        require(rank >= 1, "A", "at least one row besides the bias", tuple(A.shape))
+        Z = A.new_zeros(len(B), rank) if start is None else start
+        check_factor(Z, "start", (len(B), rank), A)
+        factors = weight_factors(A, rank, regularisation)
+
+        def step(pair: Pair) -> Pair:
+            ridge = regularisation.code_ridge
+            return Pair(code_step(B, pair.Z, A, factors, omega, ridge, nonnegative, kernels), A)
+
+        pair = Pair(Z, A)
+    return iterate(
+        pair, step, lambda pair: half_square(B - affine(pair.Z, pair.W).relu()), stopping or Stopping()
+    )
+
+
+def weight_step(
+    A: Tensor,
+    B: Tensor,
+    W: Tensor,
+    factors: Factors,
+    omega: float,
+    ridge: float = 0.0,
+    kernels: Kernels = REFERENCE,
+) -> Tensor:
+    """W ← W + ω A⁺(B − f(AW)), then Q diag(s²/(λ_W + s²)) Qᵀ W for λ_W = `ridge` > 0 (Arai 2018).
+
+    `factors` are those of A, whose last column is ones where W has a bias row.
+    """
+    W = W + omega * factors.solve(kernels.relu_residual(B, A @ W))
+    return factors.shrink(W, ridge) if ridge > 0 else W
+
+
+def code_step(
+    B: Tensor,
+    Z: Tensor,
+    W: Tensor,
+    factors: Factors,
+    omega: float,
+    ridge: float = 0.0,
+    nonnegative: bool = True,
+    kernels: Kernels = REFERENCE,
+) -> Tensor:
+    """Z ← max(0, (Z + ω(B − f(ẐW))W⁺)(I + λ_Z(WWᵀ)⁻¹)⁻¹) for λ_Z = `ridge`; without max for free codes.
+
+    `factors` are those of Wᵀ (m × k), without the bias row.
+    """
+    D = factors.solve(kernels.relu_residual(B, affine(Z, W)).T).T
+    if ridge > 0:
+        Z = factors.shrink((Z + omega * D).T, ridge).T
+        return Z.relu() if nonnegative else Z
+    return kernels.step_and_project(Z, D, omega) if nonnegative else Z + omega * D
+
+
+def weight_factors(W: Tensor, rank: int, regularisation: Regularisation) -> Factors:
+    """Factors of Wᵀ less its bias row: the pseudo-inverse that code steps use."""
+    return factor(split_bias(W, rank)[0].T, regularisation.method, regularisation.delta)

@@ -1,0 +1,128 @@
+"""Nonlinear semi-NMF: min ½‖A − f(ZW)‖² over Z ≥ 0 (or free), W free, f = ReLU.
+
+Legend: A (n × m) data, rows are samples; Z (n × k) codes; W (k × m) weights, with a bias row (k + 1) × m.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..errors import require
+from ..kernels import REFERENCE, Kernels
+from ..linalg import factor
+from .driver import Pair, Result, Stopping, check_matrix, half_square, iterate
+from .least_squares import code_step, weight_factors, weight_step
+from .semi_nmf import Regularisation, affine, least_squares_weights, start_codes, with_ones
+
+ORDERS = ("weights_first", "codes_first")
+
+
+@dataclass(frozen=True)
+class Alternation:
+    """How one iteration alternates.
+
+    Attributes:
+        weight_steps: W steps with the pseudo-inverse of the present codes, ≥ 0.
+        code_steps: Z steps with the pseudo-inverse of the present weights, ≥ 0.
+        omega: relaxation ω of both, in (0, 2].
+        order: which come first, one of `ORDERS`.
+        nonnegative: project codes onto Z ≥ 0.
+    """
+
+    weight_steps: int = 1
+    code_steps: int = 1
+    omega: float = 1.0
+    order: str = "weights_first"
+    nonnegative: bool = True
+
+    def __post_init__(self) -> None:
+        require(self.weight_steps >= 0, "weight_steps", "≥ 0", self.weight_steps)
+        require(self.code_steps >= 0, "code_steps", "≥ 0", self.code_steps)
+        require(0 < self.omega <= 2, "omega", "in (0, 2]", self.omega)
+        require(self.order in ORDERS, "order", f"one of {', '.join(ORDERS)}", self.order)
+
+
+def nonlinear_semi_nmf(
+    A: Tensor,
+    rank: int,
+    *,
+    bias: bool = False,
+    alternation: Alternation | None = None,
+    regularisation: Regularisation | None = None,
+    start: tuple[Tensor, Tensor | None] | None = None,
+    stopping: Stopping | None = None,
+    generator: torch.Generator | None = None,
+    kernels: Kernels = REFERENCE,
+) -> Result:
+    """Codes Z (n × rank) and weights W with A ≈ f(ẐW) (Sakurai et al. 2016, section 3).
+
+    Args:
+        A: n × m; entries below zero cannot be met.
+        rank: number of codes k ≥ 1.
+        bias: append a row to W that a column of ones multiplies.
+        alternation: W steps, Z steps, ω, order and sign constraint of one iteration.
+        regularisation: pseudo-inverse, λ_W and λ_Z (Arai 2018).
+        start: (Z, W) to continue from; W may be None: least squares on A. Default Z: uniform in [0.2, 1.2].
+        stopping: when to end; default `Stopping()`.
+        generator: source of all randomness, on the device of A; default a new one with seed 0.
+        kernels: element-wise backend.
+
+    Not guaranteed: a monotone objective (see `nonlinear_least_squares`). λ_W and λ_Z shrink at every step.
+
+    Raises:
+        ConfigError: A or the start is not finite or of another shape, or an argument is outside its range.
+    """
+    check_matrix(A)
+    alternation = alternation or Alternation()
+    regularisation = regularisation or Regularisation()
+    Z, W = start_codes(A, rank, bias, start, generator)
+    if W is None:
+        W = least_squares_weights(A, Z, bias, regularisation)
+    return iterate(
+        Pair(Z, W),
+        lambda pair: nonlinear_semi_nmf_step(A, pair, bias, alternation, regularisation, kernels),
+        lambda pair: half_square(A - affine(pair.Z, pair.W).relu()),
+        stopping or Stopping(),
+    )
+
+
+def nonlinear_semi_nmf_step(
+    A: Tensor,
+    pair: Pair,
+    bias: bool,
+    alternation: Alternation,
+    regularisation: Regularisation,
+    kernels: Kernels = REFERENCE,
+) -> Pair:
+    """One iteration: some weight steps and some code steps, each kind with one factorization."""
+    if alternation.order == "weights_first":
+        pair = _weight_steps(A, pair, bias, alternation, regularisation, kernels)
+        return _code_steps(A, pair, alternation, regularisation, kernels)
+    pair = _code_steps(A, pair, alternation, regularisation, kernels)
+    return _weight_steps(A, pair, bias, alternation, regularisation, kernels)
+
+
+def _weight_steps(
+    A: Tensor, pair: Pair, bias: bool, how: Alternation, regularisation: Regularisation, kernels: Kernels
+) -> Pair:
+    Z, W = pair
+    if how.weight_steps:
+        inputs = with_ones(Z) if bias else Z
+        factors = factor(inputs, regularisation.method, regularisation.delta)
+        for _ in range(how.weight_steps):
+            W = weight_step(inputs, A, W, factors, how.omega, regularisation.weight_ridge, kernels)
+    return Pair(Z, W)
+
+
+def _code_steps(
+    A: Tensor, pair: Pair, how: Alternation, regularisation: Regularisation, kernels: Kernels
+) -> Pair:
+    Z, W = pair
+    if how.code_steps:
+        factors = weight_factors(W, Z.shape[1], regularisation)
+        for _ in range(how.code_steps):
+            Z = code_step(A, Z, W, factors, how.omega, regularisation.code_ridge, how.nonnegative, kernels)
+    return Pair(Z, W)

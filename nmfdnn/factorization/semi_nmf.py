@@ -1,0 +1,153 @@
+"""Semi-NMF: min ½‖A − ZW‖² over Z ≥ 0, W free.
+
+Legend: A (n × m) data of any sign, rows are samples; Z (n × k) codes; W (k × m) weights, with a bias row
+(k + 1) × m; Ẑ = [Z 1] the codes with a column of ones where there is a bias, else Z.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..errors import require
+from ..kernels import REFERENCE, Kernels
+from ..linalg import factor
+from .driver import Pair, Result, Stopping, check_factor, check_matrix, half_square, iterate
+from .nmf import default_generator
+
+
+@dataclass(frozen=True)
+class Regularisation:
+    """Arai's regularisation and the pseudo-inverse, shared by the updates of semi- and nonlinear semi-NMF.
+
+    Attributes:
+        method: pseudo-inverse, one of `nmfdnn.linalg.METHODS`.
+        delta: its relative cut-off δ, in [0, 1).
+        weight_ridge: λ_W ≥ 0: W ← (ẐᵀẐ + λ_W I)⁻¹ẐᵀẐ W after each weight step.
+        code_ridge: λ_Z ≥ 0: damps multiplicative code steps, shrinks least-squares code steps.
+    """
+
+    method: str = "svd"
+    delta: float = 1e-14
+    weight_ridge: float = 0.0
+    code_ridge: float = 0.0
+
+    def __post_init__(self) -> None:
+        require(self.weight_ridge >= 0, "weight_ridge", "≥ 0", self.weight_ridge)
+        require(self.code_ridge >= 0, "code_ridge", "≥ 0", self.code_ridge)
+
+
+def semi_nmf(
+    A: Tensor,
+    rank: int,
+    *,
+    bias: bool = False,
+    regularisation: Regularisation | None = None,
+    start: tuple[Tensor, Tensor | None] | None = None,
+    stopping: Stopping | None = None,
+    generator: torch.Generator | None = None,
+    kernels: Kernels = REFERENCE,
+) -> Result:
+    """Codes Z ≥ 0 (n × rank) and free weights W with A ≈ ẐW: W by least squares, Z multiplicatively.
+
+    Args:
+        A: n × m, any sign.
+        rank: number of codes k ≥ 1.
+        bias: append a row to W that a column of ones multiplies.
+        regularisation: pseudo-inverse, λ_W and λ_Z (Arai 2018); default none.
+        start: (Z, W) to continue from; W may be None, it is computed first. Default: Z uniform in [0.2, 1.2],
+            away from zero, which multiplicative updates cannot leave.
+        stopping: when to end; default `Stopping()`.
+        generator: source of all randomness, on the device of A; default a new one with seed 0.
+        kernels: element-wise backend.
+
+    With λ_W = 0 no half-step increases ½‖A − ẐW‖² (Ding, Li & Jordan 2010, theorem 3); damping by λ_Z makes
+    the code steps smaller without moving their fixed points.
+
+    Raises:
+        ConfigError: A or the start is not finite or of another shape, or an argument is outside its range.
+    """
+    check_matrix(A)
+    regularisation = regularisation or Regularisation()
+    Z, W = start_codes(A, rank, bias, start, generator)
+    if W is None:
+        W = least_squares_weights(A, Z, bias, regularisation)
+    return iterate(
+        Pair(Z, W),
+        lambda pair: semi_nmf_step(A, pair, bias, regularisation, kernels=kernels),
+        lambda pair: half_square(A - affine(pair.Z, pair.W)),
+        stopping or Stopping(),
+    )
+
+
+def semi_nmf_step(
+    A: Tensor,
+    pair: Pair,
+    bias: bool,
+    regularisation: Regularisation,
+    order: str = "weights_first",
+    kernels: Kernels = REFERENCE,
+) -> Pair:
+    """W by least squares for the present Z and one multiplicative step of Z, in either order."""
+    Z, W = pair
+    if order == "codes_first":
+        Z = multiplicative_code_step(A, Z, W, regularisation.code_ridge, kernels)
+    W = least_squares_weights(A, Z, bias, regularisation)
+    if order == "weights_first":
+        Z = multiplicative_code_step(A, Z, W, regularisation.code_ridge, kernels)
+    return Pair(Z, W)
+
+
+def least_squares_weights(A: Tensor, Z: Tensor, bias: bool, regularisation: Regularisation) -> Tensor:
+    """W = (ẐᵀẐ + λ_W I)⁻¹ẐᵀA, by the chosen pseudo-inverse."""
+    factors = factor(with_ones(Z) if bias else Z, regularisation.method, regularisation.delta)
+    W = factors.solve(A)
+    return factors.shrink(W, regularisation.weight_ridge) if regularisation.weight_ridge > 0 else W
+
+
+def multiplicative_code_step(
+    A: Tensor, Z: Tensor, W: Tensor, damping: float = 0.0, kernels: Kernels = REFERENCE
+) -> Tensor:
+    """Z ← Z ∘ √(([AWᵀ]₊ + Z[WWᵀ]₋ + λZ) / ([AWᵀ]₋ + Z[WWᵀ]₊ + λZ + ε)), with A less the bias."""
+    W, b = split_bias(W, Z.shape[1])
+    G = W @ W.T
+    C = A @ W.T if b is None else A @ W.T - b @ W.T
+    return kernels.semi_multiplicative(Z, C, Z @ G.clamp_min(0), Z @ (-G).clamp_min(0), damping)
+
+
+def start_codes(
+    A: Tensor,
+    rank: int,
+    bias: bool,
+    start: tuple[Tensor, Tensor | None] | None,
+    generator: torch.Generator | None,
+) -> tuple[Tensor, Tensor | None]:
+    """Checked starting codes Z ≥ 0 and, where given, weights."""
+    require(isinstance(rank, int) and rank >= 1, "rank", "an integer ≥ 1", rank)
+    if start is None:
+        generator = generator or default_generator(A.device)
+        Z = torch.rand((len(A), rank), generator=generator, dtype=A.dtype, device=A.device)
+        return Z + 0.2, None
+    Z, W = start
+    check_factor(Z, "Z", (len(A), rank), A)
+    if W is not None:
+        check_factor(W, "W", (rank + bias, A.shape[1]), A)
+    return Z, W
+
+
+def with_ones(Z: Tensor) -> Tensor:
+    """[Z 1], n × (k + 1)."""
+    return torch.cat([Z, Z.new_ones(len(Z), 1)], dim=1)
+
+
+def split_bias(W: Tensor, rank: int) -> tuple[Tensor, Tensor | None]:
+    """W as (weights rank × m, bias row m), the bias None where W has just `rank` rows."""
+    return (W[:rank], W[rank]) if len(W) > rank else (W, None)
+
+
+def affine(Z: Tensor, W: Tensor) -> Tensor:
+    """ZW, or ZW + b where W has a bias row: n × m."""
+    W, b = split_bias(W, Z.shape[1])
+    return Z @ W if b is None else torch.addmm(b, Z, W)

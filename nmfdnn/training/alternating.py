@@ -1,0 +1,212 @@
+"""Layer-alternating training by semi-NMF and nonlinear semi-NMF (Sakurai et al. 2016, section 5).
+
+For each mini-batch: a forward pass gives the codes Z₁ … Z_{d−1}; then, from the output down, semi-NMF of
+(Y; Z_{d−1}, W_d), nonlinear semi-NMF of (Zᵢ₊₁; Zᵢ, Wᵢ₊₁) for i = d−2 … 1, and nonlinear least squares of W₁.
+No gradient is computed, and each problem sees only its own layer.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..errors import ConfigError, require
+from ..factorization import (
+    Alternation,
+    Pair,
+    Regularisation,
+    affine,
+    nonlinear_semi_nmf_step,
+    semi_nmf_step,
+    weight_step,
+    with_ones,
+)
+from ..kernels import REFERENCE, Kernels
+from ..linalg import METHODS, Factors, factor
+from ..network import Network, one_hot
+from .common import Epoch, Stopwatch, batches
+
+INPUT_FACTORS = ("full", "batch")
+ORDERS = ("weights_first", "codes_first")
+
+
+@dataclass
+class SolverConfig:
+    """The pseudo-inverse behind every least-squares step.
+
+    Attributes:
+        method: "svd" (the paper's), "eigh" or "cholesky".
+        input_delta: relative cut-off δ_x for the input X, in [0, 1).
+        hidden_delta: relative cut-off δ_h for hidden codes and weights, in [0, 1).
+    """
+
+    method: str = "svd"
+    input_delta: float = 5e-3
+    hidden_delta: float = 1e-14
+
+    def __post_init__(self) -> None:
+        require(self.method in METHODS, "solver.method", f"one of {', '.join(METHODS)}", self.method)
+        for key in ("input_delta", "hidden_delta"):
+            require(0 <= getattr(self, key) < 1, f"solver.{key}", "in [0, 1)", getattr(self, key))
+
+
+@dataclass
+class AlternatingConfig:
+    """Parameters of the alternating trainer.
+
+    Attributes:
+        batch_size: samples in a mini-batch.
+        output_iterations: semi-NMF iterations per batch.
+        hidden_iterations: nonlinear semi-NMF iterations per hidden layer and batch.
+        weight_steps: W steps in each of those, and for W₁.
+        code_steps: Z steps in each of those.
+        order: "weights_first" or "codes_first".
+        omega: relaxation ω in (0, 2].
+        weight_ridge: λ_W ≥ 0 (Arai 2018).
+        code_ridge: λ_Z ≥ 0 (Arai 2018).
+        input_factor: "full" factors all training inputs once; "batch" factors each batch.
+        averaging: decay in [0, 1) of the exponential average of the weights that is evaluated and kept.
+    """
+
+    batch_size: int = 5000
+    output_iterations: int = 1
+    hidden_iterations: int = 1
+    weight_steps: int = 10
+    code_steps: int = 1
+    order: str = "weights_first"
+    omega: float = 1.0
+    weight_ridge: float = 0.0
+    code_ridge: float = 0.0
+    input_factor: str = "full"
+    averaging: float = 0.0
+
+    def __post_init__(self) -> None:
+        for key in ("batch_size", "output_iterations", "hidden_iterations", "weight_steps", "code_steps"):
+            require(getattr(self, key) >= 1, f"nmf.{key}", "≥ 1", getattr(self, key))
+        require(self.order in ORDERS, "nmf.order", f"one of {', '.join(ORDERS)}", self.order)
+        require(0 < self.omega <= 2, "nmf.omega", "in (0, 2]", self.omega)
+        for key in ("weight_ridge", "code_ridge"):
+            require(getattr(self, key) >= 0, f"nmf.{key}", "≥ 0", getattr(self, key))
+        choices = ", ".join(INPUT_FACTORS)
+        require(
+            self.input_factor in INPUT_FACTORS, "nmf.input_factor", f"one of {choices}", self.input_factor
+        )
+        require(0 <= self.averaging < 1, "nmf.averaging", "in [0, 1)", self.averaging)
+
+
+@dataclass
+class AlternatingTrainer:
+    """Trains `start` on X (n × p) and labels (n, int64) by alternating factorizations."""
+
+    start: Network
+    X: Tensor
+    labels: Tensor
+    config: AlternatingConfig
+    solver: SolverConfig
+    generator: torch.Generator
+    kernels: Kernels = REFERENCE
+    updates: int = field(default=0, init=False)
+
+    def __post_init__(self) -> None:
+        require(
+            self.config.batch_size <= len(self.X),
+            "nmf.batch_size",
+            f"at most the {len(self.X)} training samples",
+            self.config.batch_size,
+        )
+        config, solver = self.config, self.solver
+        self.Y = one_hot(self.labels, self.start.widths[-1], self.X.dtype)
+        self.weights = list(self.start.weights)
+        self.average = list(self.start.weights)
+        self.regularisation = Regularisation(
+            solver.method, solver.hidden_delta, config.weight_ridge, config.code_ridge
+        )
+        self.alternation = Alternation(config.weight_steps, config.code_steps, config.omega, config.order)
+        self._factor_input = config.input_factor == "full"
+        self._input_factors: Factors | None = None
+
+    @property
+    def network(self) -> Network:
+        return Network(list(self.average), self.start.bias)
+
+    def epoch(self) -> Epoch:
+        watch = Stopwatch(self.X.device)
+        if self._factor_input and self._input_factors is None:
+            self._input_factors = self._factors(self.X)
+        codes: list[Tensor] = []
+        targets = self.Y[:0]
+        for rows in batches(len(self.X), self.config.batch_size, self.generator, self.X.device):
+            targets = self.Y[rows]
+            codes = self.update(self.X[rows], targets)
+        seconds = watch.seconds()
+        residuals = self._residuals(codes, targets)
+        if not all(torch.isfinite(W).all() for W in self.weights):
+            raise ConfigError("the weights are no longer finite: lower nmf.omega or raise nmf.weight_ridge")
+        return Epoch(seconds, self.config.omega, residuals)
+
+    def update(self, X: Tensor, Y: Tensor) -> list[Tensor]:
+        """Alternate once over all layers on a mini-batch; returns the codes Z₀ … Z_{d−1} after it."""
+        bias, weights = self.start.bias, self.weights
+        codes = Network(weights, bias).codes(X)
+        pair = Pair(codes[-1], weights[-1])
+        for _ in range(self.config.output_iterations):
+            pair = semi_nmf_step(Y, pair, bias, self.regularisation, self.config.order, self.kernels)
+        codes[-1], weights[-1] = pair
+        for i in range(len(weights) - 2, 0, -1):
+            pair = Pair(codes[i], weights[i])
+            for _ in range(self.config.hidden_iterations):
+                pair = nonlinear_semi_nmf_step(
+                    codes[i + 1], pair, bias, self.alternation, self.regularisation, self.kernels
+                )
+            codes[i], weights[i] = pair
+        inputs = with_ones(X) if bias else X
+        factors = self._input_factors or self._factors(X)
+        for _ in range(self.config.weight_steps):
+            weights[0] = weight_step(
+                inputs,
+                codes[1],
+                weights[0],
+                factors,
+                self.config.omega,
+                self.config.weight_ridge,
+                self.kernels,
+            )
+        self.updates += 1
+        # A plain mean while it is shorter than the exponential window, so that the start does not linger.
+        share = max(1 - self.config.averaging, 1 / self.updates)
+        self.average = [torch.lerp(a, w, share) for a, w in zip(self.average, weights, strict=True)]
+        return codes
+
+    def objective(self, outputs: Tensor, labels: Tensor) -> float:
+        """½‖Y − ZW‖² per sample."""
+        Y = one_hot(labels, outputs.shape[1], outputs.dtype)
+        return float(0.5 * (Y - outputs).square().sum(dtype=torch.float64) / len(labels))
+
+    def state(self) -> dict[str, Any]:
+        return {
+            "weights": self.weights,
+            "average": self.average,
+            "updates": self.updates,
+            "generator": self.generator.get_state(),
+        }
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        like = self.X
+        self.weights = [W.to(like) for W in state["weights"]]
+        self.average = [W.to(like) for W in state["average"]]
+        self.updates = state["updates"]
+        self.generator.set_state(state["generator"].cpu())
+
+    def _factors(self, X: Tensor) -> Factors:
+        return factor(with_ones(X) if self.start.bias else X, self.solver.method, self.solver.input_delta)
+
+    def _residuals(self, codes: list[Tensor], Y: Tensor) -> list[float]:
+        fits = [affine(Z, W) for Z, W in zip(codes, self.weights, strict=True)]
+        fits = [*(V.relu() for V in fits[:-1]), fits[-1]]
+        return [
+            float((B - V).norm() / B.norm().clamp_min(torch.finfo(B.dtype).tiny))
+            for B, V in zip([*codes[1:], Y], fits, strict=True)
+        ]

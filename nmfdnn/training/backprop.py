@@ -1,0 +1,155 @@
+"""The backpropagation baseline: the only place that uses autograd."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from ..errors import ConfigError, require
+from ..factorization import affine
+from ..network import Network, one_hot
+from .common import Epoch, Stopwatch, batches
+
+OPTIMIZERS = ("adam", "sgd")
+LOSSES = ("cross_entropy", "squared")
+SCHEDULES = ("constant", "cosine")
+
+
+@dataclass
+class BackpropConfig:
+    """Parameters of backpropagation.
+
+    Attributes:
+        batch_size: samples in a mini-batch.
+        optimizer: "adam" or "sgd".
+        learning_rate: initial rate > 0.
+        schedule: "constant" or "cosine" (to zero over all epochs, per step).
+        loss: "cross_entropy", or "squared" (½‖Y − output‖² per sample).
+        dropout: probability in [0, 1) of dropping a hidden unit.
+        weight_decay: ≥ 0, decoupled (AdamW) for adam, L2 for sgd.
+        momentum: in [0, 1), for sgd.
+    """
+
+    batch_size: int = 128
+    optimizer: str = "adam"
+    learning_rate: float = 1e-3
+    schedule: str = "cosine"
+    loss: str = "cross_entropy"
+    dropout: float = 0.0
+    weight_decay: float = 0.0
+    momentum: float = 0.9
+
+    def __post_init__(self) -> None:
+        require(self.batch_size >= 1, "bp.batch_size", "≥ 1", self.batch_size)
+        require(
+            self.optimizer in OPTIMIZERS, "bp.optimizer", f"one of {', '.join(OPTIMIZERS)}", self.optimizer
+        )
+        require(self.learning_rate > 0, "bp.learning_rate", "> 0", self.learning_rate)
+        require(self.schedule in SCHEDULES, "bp.schedule", f"one of {', '.join(SCHEDULES)}", self.schedule)
+        require(self.loss in LOSSES, "bp.loss", f"one of {', '.join(LOSSES)}", self.loss)
+        require(0 <= self.dropout < 1, "bp.dropout", "in [0, 1)", self.dropout)
+        require(self.weight_decay >= 0, "bp.weight_decay", "≥ 0", self.weight_decay)
+        require(0 <= self.momentum < 1, "bp.momentum", "in [0, 1)", self.momentum)
+
+
+class BackpropTrainer:
+    """Trains `start` on X (n × p) and labels (n, int64) for `epochs` epochs by backpropagation."""
+
+    def __init__(
+        self,
+        start: Network,
+        X: Tensor,
+        labels: Tensor,
+        config: BackpropConfig,
+        epochs: int,
+        generator: torch.Generator,
+    ) -> None:
+        key = "bp.batch_size"
+        require(config.batch_size <= len(X), key, f"at most the {len(X)} training samples", config.batch_size)
+        self.X, self.labels, self.config, self.generator, self.bias = X, labels, config, generator, start.bias
+        self.weights = [W.clone().requires_grad_() for W in start.weights]
+        self.steps = 0
+        self.total_steps = epochs * math.ceil(len(X) / config.batch_size)
+        self.optimizer: torch.optim.Optimizer
+        if config.optimizer == "adam":
+            self.optimizer = torch.optim.AdamW(
+                self.weights, lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
+            )
+        else:
+            self.optimizer = torch.optim.SGD(
+                self.weights,
+                lr=config.learning_rate,
+                momentum=config.momentum,
+                weight_decay=config.weight_decay,
+                fused=True,
+            )
+        # Dropout draws on the device; its seed comes from the data order's generator, so one seed sets both.
+        seed = int(torch.randint(2**62, (), generator=generator))
+        self.mask_generator = torch.Generator(X.device).manual_seed(seed)
+
+    @property
+    def network(self) -> Network:
+        return Network([W.detach().clone() for W in self.weights], self.bias)
+
+    def epoch(self) -> Epoch:
+        watch = Stopwatch(self.X.device)
+        rate = self.config.learning_rate
+        for rows in batches(len(self.X), self.config.batch_size, self.generator, self.X.device):
+            rate = self._rate()
+            for group in self.optimizer.param_groups:
+                group["lr"] = rate
+            self.optimizer.zero_grad(set_to_none=True)
+            self._loss(self._forward(self.X[rows]), self.labels[rows]).backward()
+            self.optimizer.step()
+            self.steps += 1
+        seconds = watch.seconds()
+        if not all(torch.isfinite(W).all() for W in self.weights):
+            raise ConfigError("the weights are no longer finite: lower bp.learning_rate")
+        return Epoch(seconds, rate)
+
+    def objective(self, outputs: Tensor, labels: Tensor) -> float:
+        """The loss per sample, without dropout and decay."""
+        return float(self._loss(outputs, labels))
+
+    def state(self) -> dict[str, Any]:
+        return {
+            "weights": [W.detach() for W in self.weights],
+            "optimizer": self.optimizer.state_dict(),
+            "steps": self.steps,
+            "generator": self.generator.get_state(),
+            "mask_generator": self.mask_generator.get_state(),
+        }
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        with torch.no_grad():
+            for W, saved in zip(self.weights, state["weights"], strict=True):
+                W.copy_(saved)
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.steps = state["steps"]
+        self.generator.set_state(state["generator"].cpu())
+        self.mask_generator.set_state(state["mask_generator"].cpu())
+
+    def _rate(self) -> float:
+        if self.config.schedule == "constant":
+            return self.config.learning_rate
+        return self.config.learning_rate * 0.5 * (1 + math.cos(math.pi * self.steps / self.total_steps))
+
+    def _forward(self, Z: Tensor) -> Tensor:
+        keep = 1 - self.config.dropout
+        for W in self.weights[:-1]:
+            Z = affine(Z, W).relu()
+            if keep < 1:
+                uniform = torch.rand(Z.shape, generator=self.mask_generator, dtype=Z.dtype, device=Z.device)
+                Z = Z * (uniform < keep) / keep
+        return affine(Z, self.weights[-1])
+
+    def _loss(self, outputs: Tensor, labels: Tensor) -> Tensor:
+        if self.config.loss == "cross_entropy":
+            return functional.cross_entropy(outputs, labels)
+        Y = one_hot(labels, outputs.shape[1], outputs.dtype)
+        return 0.5 * (Y - outputs).square().sum() / len(labels)
