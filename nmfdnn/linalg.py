@@ -22,7 +22,7 @@ An all-zero matrix has the zero pseudo-inverse in every method.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import torch
@@ -40,18 +40,18 @@ class Factors(Protocol):
         """A⁺R (k × m) for R (n × m)."""
 
     def solve_gram(self, C: Tensor) -> Tensor:
-        """(AᵀA)⁺C (k × m) for C (k × m): with C = AᵀR it equals `solve(R)`.
+        """(AᵀA)⁺C (k × m) for C (k × m): with C = AᵀR it equals `solve(R)`."""
 
-        C may be a partial sum over samples, which is how a mini-batch uses the factors of all samples.
-        """
+    def on_rows(self, A: Tensor) -> Factors:
+        """The same (AᵀA)⁺ with other samples A (b × k): its `solve` gives (AᵀA)⁺ A_bᵀR for R (b × m)."""
 
     def shrink(self, W: Tensor, ridge: float) -> Tensor:
         """Q diag(s²/(ridge + s²)) Qᵀ W (k × m): turns a least-squares solution into a ridge solution."""
 
 
 def delta_floor(A: Tensor) -> float:
-    """Smallest relative singular value of A that is told from rounding, as in NumPy's `matrix_rank`."""
-    return max(A.shape) * torch.finfo(A.dtype).eps
+    """Smallest relative singular value of A (n × k) that is told from rounding: ε min(n, k)."""
+    return min(A.shape) * torch.finfo(A.dtype).eps
 
 
 @dataclass(frozen=True)
@@ -63,6 +63,9 @@ class _Spectral:
 
     def solve_gram(self, C: Tensor) -> Tensor:
         return self.Q @ ((self.Q.T @ C) / self.s.square()[:, None])
+
+    def on_rows(self, A: Tensor) -> EighFactors:
+        return EighFactors(self.Q, self.s, A)
 
     def shrink(self, W: Tensor, ridge: float) -> Tensor:
         square = self.s.square()
@@ -102,6 +105,9 @@ class CholeskyFactors:
 
     def solve_gram(self, C: Tensor) -> Tensor:
         return torch.cholesky_solve(C, self.L)
+
+    def on_rows(self, A: Tensor) -> CholeskyFactors:
+        return replace(self, A=A)
 
     def shrink(self, W: Tensor, ridge: float) -> Tensor:
         return torch.cholesky_solve(self.G @ W, cholesky(self.G, ridge))

@@ -55,7 +55,7 @@ def locate(files: FileSet, root: str | None, download: bool) -> dict[Path, str |
     found = _search(files, places, complete=download)
     if found is None and download:
         _download(files, home)
-        found = _search(files, places, complete=False)
+        found = _search(files, places, complete=True)
     if found is None:
         raise _not_found(files, places)
     folder, variant = found
@@ -98,8 +98,9 @@ def _download(files: FileSet, home: Path) -> None:
     try:
         getattr(datasets, files.torchvision)(root=str(home), download=True)
     except (OSError, RuntimeError, EOFError, HTTPException) as error:
+        reason = f"{type(error).__name__}: {error}".partition("\n")[0]
         raise DataError(
-            f"{files.title} could not be downloaded ({error}); check the network, or {places}"
+            f"{files.title} could not be downloaded ({reason}); check the network, or {places}"
         ) from error
 
 

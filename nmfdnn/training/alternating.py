@@ -163,7 +163,7 @@ class AlternatingTrainer:
                 )
             codes[i], weights[i] = pair
         inputs = with_ones(X) if bias else X
-        factors = self._input_factors or self._factors(X)
+        factors = self._input_factors.on_rows(inputs) if self._input_factors else self._factors(X)
         for _ in range(self.config.weight_steps):
             weights[0] = weight_step(
                 inputs,

@@ -50,7 +50,7 @@ class Trainer(Protocol):
 
 
 def batches(n: int, size: int, generator: torch.Generator, device: torch.device) -> Iterator[Tensor]:
-    """Shuffled index batches of nearly equal length, at most `size`; drawn on the CPU: equal on every device."""
+    """Shuffled index batches of nearly equal length ≤ `size`; drawn on the CPU: equal on every device."""
     order = torch.randperm(n, generator=generator).to(device)
     yield from order.tensor_split(math.ceil(n / size))
 

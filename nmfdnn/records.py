@@ -1,0 +1,84 @@
+"""What a run leaves behind in numbers: a row per epoch in `metrics.csv`, one `summary.json`.
+
+Errors are percentages of misclassified samples, seconds are wall-clock, the objective is per sample.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+METRICS = "metrics.csv"
+SUMMARY = "summary.json"
+
+
+@dataclass(frozen=True)
+class Record:
+    """One epoch; epoch 0 is the start, before any training.
+
+    Attributes:
+        epoch: epochs trained.
+        train_error: % on the training part.
+        validation_error: % on the held-out part of the training data, None where there is none.
+        test_error: % on the test data.
+        objective: the method's own objective on the training part, per sample.
+        train_seconds: training alone, cumulated; no loading, no evaluation, no pre-training.
+        learning_rate: ω, or the learning rate, at the end of the epoch.
+        residuals: per layer ‖Zᵢ₊₁ − f(ẐᵢWᵢ₊₁)‖/‖Zᵢ₊₁‖ on the last batch; empty where there are no codes.
+        weight_norms: per layer ‖Wᵢ‖ (Frobenius).
+    """
+
+    epoch: int
+    train_error: float
+    validation_error: float | None
+    test_error: float
+    objective: float
+    train_seconds: float
+    learning_rate: float
+    residuals: list[float] = field(default_factory=list)
+    weight_norms: list[float] = field(default_factory=list)
+
+    def row(self) -> dict[str, Any]:
+        """A flat row of `metrics.csv`: lists become residual_1, residual_2, …"""
+        row = asdict(self)
+        for column, name in (("residuals", "residual"), ("weight_norms", "weight_norm")):
+            for layer, value in enumerate(row.pop(column), start=1):
+                row[f"{name}_{layer}"] = value
+        return row
+
+
+def write_metrics(folder: Path, records: list[Record]) -> None:
+    """Write `metrics.csv` whole, by a temporary file: at every moment it is complete."""
+    rows = [record.row() for record in records]
+    columns = list(dict.fromkeys(column for row in rows for column in row))
+    temporary = folder / f".{METRICS}"
+    with temporary.open("w", newline="") as file:
+        writer = csv.DictWriter(file, columns)
+        writer.writeheader()
+        writer.writerows(rows)
+    os.replace(temporary, folder / METRICS)
+
+
+def read_metrics(folder: Path) -> list[dict[str, float | None]]:
+    """Rows of `metrics.csv`, an empty cell as None."""
+    with (folder / METRICS).open(newline="") as file:
+        return [
+            {column: float(cell) if cell else None for column, cell in row.items()} for row in csv.DictReader(file)
+        ]
+
+
+def write_summary(folder: Path, summary: dict[str, Any]) -> None:
+    """Write `summary.json` by a temporary file."""
+    temporary = folder / f".{SUMMARY}"
+    temporary.write_text(json.dumps(summary, indent=2) + "\n")
+    os.replace(temporary, folder / SUMMARY)
+
+
+def read_summary(folder: Path) -> dict[str, Any]:
+    """The contents of `summary.json`."""
+    summary: dict[str, Any] = json.loads((folder / SUMMARY).read_text())
+    return summary
