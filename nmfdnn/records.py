@@ -66,9 +66,8 @@ def write_metrics(folder: Path, records: list[Record]) -> None:
 def read_metrics(folder: Path) -> list[dict[str, float | None]]:
     """Rows of `metrics.csv`, an empty cell as None."""
     with (folder / METRICS).open(newline="") as file:
-        return [
-            {column: float(cell) if cell else None for column, cell in row.items()} for row in csv.DictReader(file)
-        ]
+        rows = list(csv.DictReader(file))
+    return [{column: float(cell) if cell else None for column, cell in row.items()} for row in rows]
 
 
 def write_summary(folder: Path, summary: dict[str, Any]) -> None:

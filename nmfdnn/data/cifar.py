@@ -67,17 +67,12 @@ def _checked(path: Path, data: np.ndarray, labels: np.ndarray) -> tuple[np.ndarr
     return data.reshape(-1, *SHAPE), labels.astype(np.int64)
 
 
-def _dtype(code: str, align: Any = False, copy: Any = True) -> np.dtype:
-    """Stand-in for numpy.dtype: old pickles pass the flags as 0 and 1, which new NumPy frowns upon."""
-    return np.dtype(code, align=bool(align), copy=bool(copy))
-
-
 _reconstruct: Any = np.empty(0).__reduce__()[0]  # its public place differs between versions of NumPy
 _ALLOWED: dict[tuple[str, str], Callable[..., Any]] = {
     ("numpy.core.multiarray", "_reconstruct"): _reconstruct,
     ("numpy._core.multiarray", "_reconstruct"): _reconstruct,
     ("numpy", "ndarray"): np.ndarray,
-    ("numpy", "dtype"): _dtype,
+    ("numpy", "dtype"): np.dtype,
     ("_codecs", "encode"): codecs.encode,  # how Python 3 writes bytes for Python 2
 }
 

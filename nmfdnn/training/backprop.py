@@ -88,9 +88,8 @@ class BackpropTrainer:
                 weight_decay=config.weight_decay,
                 fused=True,
             )
-        # Dropout draws on the device; its seed comes from the data order's generator, so one seed sets both.
-        seed = int(torch.randint(2**62, (), generator=generator))
-        self.mask_generator = torch.Generator(X.device).manual_seed(seed)
+        # Dropout draws on the device, from a stream of its own that leaves the order of the data as it is.
+        self.mask_generator = torch.Generator(X.device).manual_seed(generator.initial_seed() ^ 1)
 
     @property
     def network(self) -> Network:

@@ -1,0 +1,5 @@
+"""`python -m nmfdnn`."""
+
+from .cli import main
+
+main()

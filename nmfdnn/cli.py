@@ -1,0 +1,136 @@
+"""The command line: `nmfdnn`, `python -m nmfdnn` and `python scripts/train.py`, a Hydra application."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from pathlib import Path
+
+import hydra
+from hydra.core.config_store import ConfigStore
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from .config import Config
+from .data import SCHEMAS
+from .errors import CheckpointError, ConfigError, NmfdnnError
+from .experiment import run
+
+RESOLVED = "config.yaml"
+
+log = logging.getLogger(__name__)
+
+
+def register_schemas() -> None:
+    """Make the typed schemas known to Hydra, so that a typo or a wrong type fails at the start."""
+    store = ConfigStore.instance()
+    store.store(name="schema", node=Config)
+    for name, schema in SCHEMAS.items():
+        store.store(group="data", name=f"schema_{name}", node=schema)
+
+
+register_schemas()
+
+
+def to_config(cfg: DictConfig) -> Config:
+    """The validated configuration object.
+
+    Raises:
+        ConfigError: a value is impossible or missing.
+    """
+    try:
+        config = OmegaConf.to_object(cfg)
+    except OmegaConfBaseException as error:
+        raise ConfigError(str(error).splitlines()[0]) from error
+    assert isinstance(config, Config)
+    return config
+
+
+def stored_config(folder: Path, cfg: DictConfig, overrides: list[str]) -> DictConfig:
+    """The configuration of the run in `folder`, which a resumed run continues with.
+
+    Raises:
+        CheckpointError: an override asks for another value than the stored one; only `epochs` may change.
+    """
+    path = folder / RESOLVED
+    if not path.exists():
+        log.warning("resume=true, but %s holds no run yet: starting one", folder)
+        return cfg
+    stored = OmegaConf.merge(OmegaConf.structured(Config), OmegaConf.create({"data": cfg.data}))
+    loaded = OmegaConf.load(path)
+    name = OmegaConf.select(loaded, "data.name")
+    if name not in SCHEMAS:
+        raise CheckpointError(f"{path} names no known data set: the run cannot be continued")
+    stored = OmegaConf.merge(OmegaConf.structured(Config), {"data": OmegaConf.structured(SCHEMAS[name])}, loaded)
+    assert isinstance(stored, DictConfig)
+    for override in OverridesParser.create().parse_overrides(overrides):
+        key = override.key_or_group
+        if key in ("resume", "epochs"):
+            continue
+        asked, kept = OmegaConf.select(cfg, key), OmegaConf.select(stored, key)
+        if asked != kept:
+            raise CheckpointError(
+                f"the run in {folder} has {key}={kept}, not {asked}: leave {override.input_line!r} out to continue "
+                "it, or start another run in another hydra.run.dir (only epochs may change)"
+            )
+        stored = OmegaConf.merge(stored, {})
+    if any(override.partition("=")[0] == "epochs" for override in overrides):
+        stored.epochs = cfg.epochs
+    stored.resume = True
+    return stored
+
+
+@hydra.main(version_base="1.3", config_path="pkg://nmfdnn.configs", config_name="config")
+def _job(cfg: DictConfig) -> float | None:
+    """One run; returns the validation error in % (the training error without validation) for sweepers."""
+    hydra_config = HydraConfig.get()
+    folder = Path(hydra_config.runtime.output_dir)
+    overrides = list(hydra_config.overrides.task)
+    try:
+        if cfg.resume:
+            cfg = stored_config(folder, cfg, overrides)
+        elif (folder / RESOLVED).exists():
+            raise CheckpointError(
+                f"{folder} already holds a run: add resume=true to continue it, or choose another hydra.run.dir"
+            )
+        config = to_config(cfg)
+        config.torch_device()
+        text = OmegaConf.to_yaml(cfg, resolve=True)
+        (folder / RESOLVED).write_text(text)
+        summary = run(config, folder, text, overrides)
+    except NmfdnnError as error:
+        log.error("%s", error)
+        if hydra_config.mode == RunMode.MULTIRUN:
+            raise  # Hydra notes the failure and goes on with the other jobs
+        sys.exit(2)
+    _farewell(summary, folder)
+    validation = summary["validation_error"]
+    return float(summary["train_error"] if validation is None else validation)
+
+
+def _farewell(summary: dict[str, object], folder: Path) -> None:
+    held_out = "" if summary["validation_error"] is None else f"validation {summary['validation_error']:.2f} %, "
+    log.info(
+        "train %.2f %%, %stest %.2f %% after %d epochs: %.1f s pre-training + %.1f s training, %.0f MB",
+        summary["train_error"],
+        held_out,
+        summary["test_error"],
+        summary["epochs"],
+        summary["pretrain_seconds"],
+        summary["train_seconds"],
+        summary["peak_memory_mb"],
+    )
+    log.info("results: %s", folder)
+    log.info("curves and pictures: tensorboard --logdir %s", folder)
+
+
+def main() -> None:
+    """Entry point."""
+    _job()
+
+
+if __name__ == "__main__":
+    main()
