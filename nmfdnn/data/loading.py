@@ -7,7 +7,7 @@ import torch
 
 from ..errors import ConfigError, DataError, require
 from .arrays import read_arrays
-from .config import Arrays, DataConfig, Digits, FullConfig, MNIST5k, PixelConfig, SplitConfig, Synthetic
+from .config import Arrays, DataConfig, Digits, FullConfig, MNIST5k, SplitConfig, Synthetic
 from .dataset import Dataset, Raw, Split
 from .embedded import digits, mnist_5k
 from .full import read_full
@@ -27,7 +27,7 @@ def load(config: DataConfig, *, seed: int, device: torch.device, dtype: torch.dt
     require(dtype.is_floating_point, "dtype", "a floating type", dtype)
     rng = np.random.default_rng(seed)
     raw = _read(config, rng)
-    maximum = raw.maximum if isinstance(config, PixelConfig) and config.scale else 1.0
+    maximum = raw.maximum if config.scale else 1.0
 
     train = np.arange(len(raw.labels))
     if raw.test is None:
