@@ -12,7 +12,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf.errors import MissingMandatoryValue
 
 from .config import Config
 from .data import SCHEMAS
@@ -43,8 +43,8 @@ def to_config(cfg: DictConfig) -> Config:
     """
     try:
         config = OmegaConf.to_object(cfg)
-    except OmegaConfBaseException as error:
-        raise ConfigError(str(error).splitlines()[0]) from error
+    except MissingMandatoryValue as error:
+        raise ConfigError(f"{error.full_key} has no default and must be set, as {error.full_key}=VALUE") from error
     assert isinstance(config, Config)
     return config
 
@@ -59,7 +59,6 @@ def stored_config(folder: Path, cfg: DictConfig, overrides: list[str]) -> DictCo
     if not path.exists():
         log.warning("resume=true, but %s holds no run yet: starting one", folder)
         return cfg
-    stored = OmegaConf.merge(OmegaConf.structured(Config), OmegaConf.create({"data": cfg.data}))
     loaded = OmegaConf.load(path)
     name = OmegaConf.select(loaded, "data.name")
     if name not in SCHEMAS:
@@ -76,7 +75,6 @@ def stored_config(folder: Path, cfg: DictConfig, overrides: list[str]) -> DictCo
                 f"the run in {folder} has {key}={kept}, not {asked}: leave {override.input_line!r} out to continue "
                 "it, or start another run in another hydra.run.dir (only epochs may change)"
             )
-        stored = OmegaConf.merge(stored, {})
     if any(override.partition("=")[0] == "epochs" for override in overrides):
         stored.epochs = cfg.epochs
     stored.resume = True

@@ -1,6 +1,6 @@
 """TensorBoard: curves, pictures, configuration and hyper-parameters of a run. Nothing else knows TensorBoard.
 
-Every picture is a labelled figure, drawn off-screen by matplotlib's object interface: no display, no global state.
+Every picture is a labelled figure, drawn off-screen by matplotlib's object interface: no global state.
 """
 
 from __future__ import annotations
@@ -16,7 +16,9 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.backend.event_processing.event_accumulator import (  # type: ignore[import-untyped]
+    EventAccumulator,
+)
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams as hparams_summaries
@@ -271,7 +273,7 @@ def _grid(
     rows: Sequence[str] = (),
     bar: str = "",
 ) -> Figure:
-    """Tiles in a grid, each under its name, on the scale from `low` to `high` (colours are divided by `high`)."""
+    """Tiles in a grid, each under its name, on the scale from `low` to `high` (colours: from 0)."""
     columns = min(columns, len(tiles))
     height, width = tiles.shape[1:3]
     gap_x, gap_y = 0.08 * width, 0.08 * height

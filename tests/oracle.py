@@ -1,0 +1,234 @@
+"""The method in plain NumPy float64, written from its equations and not from the code under test.
+
+Legend: rows are samples; A, X data, Z codes, W weights, B, Y targets; `hat` appends the column of ones that a
+bias row multiplies. Everything is written for clarity: inverses are formed, sums are loops.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float64]
+EPSILON = 1e-12
+
+
+@dataclass(frozen=True)
+class Settings:
+    """One alternating update: bias, counts, ω, λ_W, λ_Z, δ_x, δ_h and which factor comes first."""
+
+    bias: bool = False
+    output_iterations: int = 1
+    hidden_iterations: int = 1
+    weight_steps: int = 1
+    code_steps: int = 1
+    codes_first: bool = False
+    omega: float = 1.0
+    weight_ridge: float = 0.0
+    code_ridge: float = 0.0
+    input_delta: float = 1e-12
+    hidden_delta: float = 1e-12
+
+
+def array(value: object) -> Array:
+    """A tensor of any device, or anything array-like, as float64."""
+    return np.asarray(value.detach().cpu() if hasattr(value, "detach") else value, dtype=np.float64)
+
+
+def error(found: object, expected: object) -> float:
+    """‖found − expected‖/‖expected‖."""
+    found, expected = array(found), array(expected)
+    assert found.shape == expected.shape
+    assert np.isfinite(found).all()
+    return float(np.linalg.norm(found - expected) / max(np.linalg.norm(expected), np.finfo(float).tiny))
+
+
+def with_spectrum(n: int, k: int, s: Array, seed: int = 0) -> Array:
+    """An n × k matrix with the given nonzero singular values."""
+    rng = np.random.default_rng(seed)
+    P, Q = (np.linalg.qr(rng.standard_normal((size, len(s))))[0] for size in (n, k))
+    return (P * s) @ Q.T
+
+
+def relu(V: Array) -> Array:
+    return np.where(V > 0, V, 0.0)
+
+
+def hat(Z: Array, bias: bool) -> Array:
+    return np.column_stack([Z, np.ones(len(Z))]) if bias else Z
+
+
+def truncated(A: Array, delta: float) -> Array:
+    """A without its singular values ≤ δ s₁."""
+    P, s, Qt = np.linalg.svd(A, full_matrices=False)
+    return sum((s[i] * np.outer(P[:, i], Qt[i]) for i in range(len(s)) if s[i] > delta * s[0]), 0 * A)
+
+
+def ridge(A: Array, R: Array, penalty: float) -> Array:
+    """(AᵀA + λI)⁻¹AᵀR."""
+    return np.linalg.solve(A.T @ A + penalty * np.eye(A.shape[1]), A.T @ R)
+
+
+def forward(X: Array, weights: list[Array], bias: bool) -> tuple[list[Array], Array]:
+    """Codes Z₀ = X … Z_{d−1} and the linear output."""
+    Z = [X]
+    for W in weights[:-1]:
+        Z.append(relu(hat(Z[-1], bias) @ W))
+    return Z, hat(Z[-1], bias) @ weights[-1]
+
+
+def lee_seung(A: Array, Z: Array, W: Array) -> tuple[Array, Array]:
+    Z = Z * (A @ W.T) / (Z @ W @ W.T + EPSILON)
+    W = W * (Z.T @ A) / (Z.T @ Z @ W + EPSILON)
+    return Z, W
+
+
+def hals(A: Array, Z: Array, W: Array) -> tuple[Array, Array]:
+    """Each column of Z, then each row of W, against the residual of all the other parts."""
+    Z, W = Z.copy(), W.copy()
+    parts = range(Z.shape[1])
+    for j in parts:
+        rest = A - sum(np.outer(Z[:, i], W[i]) for i in parts if i != j)
+        Z[:, j] = relu(rest @ W[j] / (W[j] @ W[j]))
+    for j in parts:
+        rest = A - sum(np.outer(Z[:, i], W[i]) for i in parts if i != j)
+        W[j] = relu(Z[:, j] @ rest / (Z[:, j] @ Z[:, j]))
+    return Z, W
+
+
+def fit(A: Array, Z: Array, bias: bool, penalty: float = 0.0, delta: float = 1e-12) -> Array:
+    """Weights of the linear fit A ≈ ẐW, ridge-penalised."""
+    inputs = truncated(hat(Z, bias), delta)
+    return ridge(inputs, A, penalty) if penalty else np.linalg.lstsq(inputs, A, rcond=delta)[0]
+
+
+def ding(A: Array, Z: Array, W: Array, damping: float = 0.0) -> Array:
+    """The multiplicative code step of semi-NMF, the bias row of W (if it has one) moved to A."""
+    k = Z.shape[1]
+    if len(W) > k:
+        A, W = A - W[k], W[:k]
+
+    def positive(M: Array) -> Array:
+        return (np.abs(M) + M) / 2
+
+    def negative(M: Array) -> Array:
+        return (np.abs(M) - M) / 2
+
+    C, G = A @ W.T, W @ W.T
+    above = positive(C) + Z @ negative(G) + damping * Z
+    below = negative(C) + Z @ positive(G) + damping * Z + EPSILON
+    return Z * np.sqrt(above / below)
+
+
+def semi_nmf(A: Array, Z: Array, W: Array, s: Settings) -> tuple[Array, Array]:
+    if s.codes_first:
+        Z = ding(A, Z, W, s.code_ridge)
+        return Z, fit(A, Z, s.bias, s.weight_ridge, s.hidden_delta)
+    W = fit(A, Z, s.bias, s.weight_ridge, s.hidden_delta)
+    return ding(A, Z, W, s.code_ridge), W
+
+
+def weights(
+    inputs: Array, B: Array, W: Array, omega: float, penalty: float = 0.0, full: Array | None = None
+) -> Array:
+    """One nonlinear least-squares step of W; `full` holds all samples if `inputs` are a batch of them."""
+    full = inputs if full is None else full
+    inverse = np.linalg.pinv(full, rcond=1e-12)  # what must be truncated has been
+    W = W + omega * inverse @ inverse.T @ inputs.T @ (B - relu(inputs @ W))
+    return ridge(full, full @ W, penalty) if penalty else W
+
+
+def codes(B: Array, Z: Array, W: Array, omega: float, penalty: float = 0.0, free: bool = False) -> Array:
+    """One nonlinear least-squares step of Z, projected."""
+    k = Z.shape[1]
+    residual = B - relu(hat(Z, len(W) > k) @ W)
+    W = W[:k]
+    Z = Z + omega * residual @ np.linalg.pinv(W, rcond=1e-12)
+    if penalty:  # (I + λ(WWᵀ)⁻¹)⁻¹ = WWᵀ(WWᵀ + λI)⁻¹
+        Z = Z @ W @ W.T @ np.linalg.inv(W @ W.T + penalty * np.eye(k))
+    return Z if free else relu(Z)
+
+
+def nonlinear_semi_nmf(A: Array, Z: Array, W: Array, s: Settings) -> tuple[Array, Array]:
+    def move_weights(W: Array) -> Array:
+        for _ in range(s.weight_steps):
+            W = weights(hat(Z, s.bias), A, W, s.omega, s.weight_ridge)
+        return W
+
+    if not s.codes_first:
+        W = move_weights(W)
+    for _ in range(s.code_steps):
+        Z = codes(A, Z, W, s.omega, s.code_ridge)
+    return Z, move_weights(W) if s.codes_first else W
+
+
+def pretrained_layer(
+    A: Array,
+    Z: Array,
+    U: Array,
+    outer: int,
+    nmf: int,
+    lsq: int,
+    bias: bool,
+    delta: float,
+    update: str = "multiplicative",
+) -> tuple[Array, Array, list[float]]:
+    """Encoder W, decoder U and the relative reconstruction errors, from the random start (Z, U)."""
+    inputs = hat(A, bias)
+    kept = truncated(inputs, delta)
+    W = np.zeros((inputs.shape[1], Z.shape[1]))
+    errors = []
+    for _ in range(outer):
+        for _ in range(nmf):
+            Z, U = lee_seung(A, Z, U) if update == "multiplicative" else hals(A, Z, U)
+        for _ in range(lsq):
+            W = W + np.linalg.pinv(kept, rcond=1e-12) @ (Z - relu(inputs @ W))
+        Z = relu(inputs @ W)
+        errors.append(float(np.linalg.norm(A - Z @ U) / np.linalg.norm(A)))
+    return W, U, errors
+
+
+def alternating_update(
+    X: Array, Y: Array, W: list[Array], s: Settings, full: Array | None = None
+) -> tuple[list[Array], list[Array]]:
+    """All layers once on a mini-batch, from the output down; new weights and codes.
+
+    `full` holds all training inputs where the first layer uses their pseudo-inverse.
+    """
+    W = list(W)
+    Z, _ = forward(X, W, s.bias)
+    for _ in range(s.output_iterations):
+        Z[-1], W[-1] = semi_nmf(Y, Z[-1], W[-1], s)
+    for i in reversed(range(1, len(W) - 1)):
+        for _ in range(s.hidden_iterations):
+            Z[i], W[i] = nonlinear_semi_nmf(Z[i + 1], Z[i], W[i], s)
+    inputs = hat(X, s.bias)
+    kept = truncated(inputs if full is None else hat(full, s.bias), s.input_delta)
+    for _ in range(s.weight_steps):
+        W[0] = weights(inputs, Z[1], W[0], s.omega, s.weight_ridge, kept)
+    return W, Z
+
+
+def average(history: list[Array], averaging: float) -> Array:
+    """The evaluated weights after the updates in `history`, oldest first."""
+    mean = np.zeros_like(history[0])
+    for t, W in enumerate(history, start=1):
+        share = max(1 - averaging, 1 / t)
+        mean = (1 - share) * mean + share * W
+    return mean
+
+
+def gradients(X: Array, Y: Array, W: list[Array], bias: bool, loss: str) -> list[Array]:
+    """Gradients of the mean loss per sample by the chain rule: the backpropagation baseline only."""
+    Z, output = forward(X, W, bias)
+    if loss == "cross_entropy":
+        output = np.exp(output - output.max(axis=1, keepdims=True))
+        output /= output.sum(axis=1, keepdims=True)
+    D = (output - Y) / len(X)
+    found = []
+    for i in reversed(range(len(W))):
+        found.insert(0, hat(Z[i], bias).T @ D)
+        D = (D @ W[i][: Z[i].shape[1]].T) * (Z[i] > 0)
+    return found

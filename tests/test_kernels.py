@@ -1,0 +1,93 @@
+"""The compiled kernels equal the plain ones, and are not needed."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import warnings
+
+import pytest
+import torch
+from torch import Tensor
+
+from nmfdnn.errors import ConfigError
+from nmfdnn.kernels import BACKENDS, REFERENCE, _Compiled, kernels, reference
+
+COMPILER = shutil.which(os.environ.get("CXX", "g++")) is not None
+NAMES = ["multiplicative", "semi_multiplicative", "relu_residual", "step_and_project"]
+
+
+def arguments(name: str, shape: tuple[int, int], dtype: torch.dtype, device: torch.device) -> list[Tensor]:
+    g = torch.Generator().manual_seed(0)
+    any_sign = [torch.randn(shape, generator=g, dtype=dtype).to(device) for _ in range(3)]
+    positive = [torch.rand(shape, generator=g, dtype=dtype).to(device) for _ in range(4)]
+    return {
+        "multiplicative": [positive[0], positive[1], positive[2]],
+        "semi_multiplicative": [positive[0], any_sign[0], positive[1], positive[2], 0.1],
+        "relu_residual": any_sign[:2],
+        "step_and_project": [positive[0], any_sign[0], 0.7],
+    }[name]
+
+
+@pytest.mark.skipif(not COMPILER, reason="torch.compile needs a C++ compiler")
+@pytest.mark.parametrize("name", NAMES)
+def test_compiled_equals_reference(name, device):
+    function = getattr(kernels("compiled"), name)
+    for dtype in (torch.float32, torch.float64):
+        for shape in ((5, 3), (64, 33), (1, 7), (200, 1)):
+            values = arguments(name, shape, dtype, device)
+            expected = getattr(REFERENCE, name)(*values)
+            # A few roundings: fused multiply-add and division by a reciprocal.
+            eps = torch.finfo(dtype).eps
+            torch.testing.assert_close(function(*values), expected, rtol=8 * eps, atol=8 * eps)
+    assert function.compiled is not None, "fell back to the reference, so nothing was compared"
+
+
+def test_reference_values_by_hand(device, dtype):
+    def t(*values: float) -> Tensor:
+        return torch.tensor([values], dtype=dtype, device=device)
+
+    assert torch.equal(REFERENCE.relu_residual(t(1, 1, 0), t(3, -3, -0.5)), t(-2, 1, 0))
+    assert torch.equal(REFERENCE.step_and_project(t(1, 1), t(2, -4), 0.5), t(2, 0))
+    torch.testing.assert_close(REFERENCE.multiplicative(t(2, 0, 3), t(6, 1, 0), t(3, 0, 0)), t(4, 0, 0))
+    found = REFERENCE.semi_multiplicative(t(1, 1), t(3, -3), t(1, 6), t(1, 1), 0.0)
+    torch.testing.assert_close(found, t(2, 1 / 3))
+    found = REFERENCE.semi_multiplicative(t(1, 2), t(3, -3), t(1, 5), t(1, 1), 2.0)
+    torch.testing.assert_close(found, t(2**0.5, 2 * (5 / 12) ** 0.5))
+
+
+def test_backends():
+    assert kernels("reference") is REFERENCE
+    assert kernels() is REFERENCE
+    assert kernels("compiled") is kernels("compiled")  # compiled once
+    assert BACKENDS == ("reference", "compiled")
+
+
+def test_unknown_backend():
+    with pytest.raises(ConfigError, match="kernels must be one of reference, compiled, got 'triton'"):
+        kernels("triton")
+
+
+def test_without_a_compiler_the_reference_is_used_with_one_warning():
+    function = _Compiled(reference.relu_residual)
+
+    def no_compiler(*_arguments: Tensor) -> Tensor:
+        raise FileNotFoundError("g++")
+
+    function.compiled = no_compiler
+    B, V = torch.rand(3, 2), torch.randn(3, 2)
+    with pytest.warns(RuntimeWarning, match=r"relu_residual.*FileNotFoundError.*kernels=reference"):
+        found = function(B, V)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        again = function(B, V)
+    assert torch.equal(found, REFERENCE.relu_residual(B, V))
+    assert torch.equal(again, found)
+
+
+def test_bad_arguments_do_not_count_as_a_missing_compiler():
+    function = _Compiled(reference.relu_residual)
+    function.compiled = reference.relu_residual
+    with pytest.raises(RuntimeError, match="size"):
+        function(torch.rand(3, 2), torch.rand(4, 5))
+    assert function.compiled is not None
