@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import hydra
@@ -44,7 +45,7 @@ def to_config(cfg: DictConfig) -> Config:
     try:
         config = OmegaConf.to_object(cfg)
     except MissingMandatoryValue as error:
-        raise ConfigError(f"{error.full_key} has no default and must be set, as {error.full_key}=VALUE") from error
+        raise ConfigError(f"{error.full_key} must be set: add {error.full_key}=VALUE") from error
     assert isinstance(config, Config)
     return config
 
@@ -63,7 +64,8 @@ def stored_config(folder: Path, cfg: DictConfig, overrides: list[str]) -> DictCo
     name = OmegaConf.select(loaded, "data.name")
     if name not in SCHEMAS:
         raise CheckpointError(f"{path} names no known data set: the run cannot be continued")
-    stored = OmegaConf.merge(OmegaConf.structured(Config), {"data": OmegaConf.structured(SCHEMAS[name])}, loaded)
+    data = OmegaConf.structured(SCHEMAS[name])
+    stored = OmegaConf.merge(OmegaConf.structured(Config), {"data": data}, loaded)
     assert isinstance(stored, DictConfig)
     for override in OverridesParser.create().parse_overrides(overrides):
         key = override.key_or_group
@@ -72,29 +74,30 @@ def stored_config(folder: Path, cfg: DictConfig, overrides: list[str]) -> DictCo
         asked, kept = OmegaConf.select(cfg, key), OmegaConf.select(stored, key)
         if asked != kept:
             raise CheckpointError(
-                f"the run in {folder} has {key}={kept}, not {asked}: leave {override.input_line!r} out to continue "
-                "it, or start another run in another hydra.run.dir (only epochs may change)"
+                f"the run in {folder} has {key}={kept}, not {asked}: leave {override.input_line!r} out to "
+                "continue it, or start a run in another hydra.run.dir (only epochs may change)"
             )
     if any(override.partition("=")[0] == "epochs" for override in overrides):
         stored.epochs = cfg.epochs
-    stored.resume = True
     return stored
 
 
 @hydra.main(version_base="1.3", config_path="pkg://nmfdnn.configs", config_name="config")
 def _job(cfg: DictConfig) -> float | None:
-    """One run; returns the validation error in % (the training error without validation) for sweepers."""
+    """One run; returns for sweepers the validation error in %, without validation the training error."""
     hydra_config = HydraConfig.get()
     folder = Path(hydra_config.runtime.output_dir)
     overrides = list(hydra_config.overrides.task)
     try:
-        if cfg.resume:
+        resume = bool(cfg.resume)
+        cfg.resume = False  # a property of this invocation, not of the run
+        if resume:
             cfg = stored_config(folder, cfg, overrides)
         elif (folder / RESOLVED).exists():
             raise CheckpointError(
-                f"{folder} already holds a run: add resume=true to continue it, or choose another hydra.run.dir"
+                f"{folder} already holds a run: add resume=true to continue it, or change hydra.run.dir"
             )
-        config = to_config(cfg)
+        config = replace(to_config(cfg), resume=resume)
         config.torch_device()
         text = OmegaConf.to_yaml(cfg, resolve=True)
         (folder / RESOLVED).write_text(text)
@@ -110,7 +113,9 @@ def _job(cfg: DictConfig) -> float | None:
 
 
 def _farewell(summary: dict[str, object], folder: Path) -> None:
-    held_out = "" if summary["validation_error"] is None else f"validation {summary['validation_error']:.2f} %, "
+    held_out = (
+        "" if summary["validation_error"] is None else f"validation {summary['validation_error']:.2f} %, "
+    )
     log.info(
         "train %.2f %%, %stest %.2f %% after %d epochs: %.1f s pre-training + %.1f s training, %.0f MB",
         summary["train_error"],

@@ -6,7 +6,7 @@ Every picture is a labelled figure, drawn off-screen by matplotlib's object inte
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 
@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.cm import ScalarMappable
-from matplotlib.colors import Normalize
+from matplotlib.colors import Normalize, PowerNorm
 from matplotlib.figure import Figure
 from tensorboard.backend.event_processing.event_accumulator import (  # type: ignore[import-untyped]
     EventAccumulator,
@@ -34,6 +34,8 @@ PRETRAINING = "pretraining/"
 UNITS = 64  # hidden units in a picture
 SAMPLES = 12  # reconstructed samples
 MISTAKES = 40  # misclassified samples
+
+Hyperparameter = str | int | float | bool | None
 
 
 class Tracker:
@@ -106,7 +108,7 @@ class Tracker:
         self,
         network: Network,
         dataset: Dataset,
-        hparams: dict[str, str | int | float | bool],
+        hparams: Mapping[str, Hyperparameter],
         metrics: dict[str, float],
     ) -> None:
         """Record the finished run.
@@ -114,7 +116,8 @@ class Tracker:
         Args:
             network: the weights that are kept.
             dataset: its test part gives the confusion matrix and, where the rows are images, the mistakes.
-            hparams: one row of the HParams tab.
+            hparams: one row of the HParams tab. To compare runs with different hyper-parameters, give each
+                run the same keys: None leaves a cell empty.
             metrics: final values beside it, shown as `hparam/NAME`.
         """
         labels = dataset.test.labels.cpu()
@@ -127,22 +130,25 @@ class Tracker:
             if len(wrong):
                 shown = wrong[:MISTAKES]
                 pairs = [(dataset.classes[labels[i]], dataset.classes[predicted[i]]) for i in shown.tolist()]
-                title = f"{len(wrong)} of {len(labels)} test samples are misclassified"
-                title += (
-                    f"; the first {MISTAKES}: true → predicted"
-                    if len(wrong) > MISTAKES
-                    else ": true → predicted"
+                first = f"; the first {MISTAKES}" if len(wrong) > MISTAKES else ""
+                title = (
+                    f"{len(wrong)} of {len(labels)} test samples are misclassified{first}: true → predicted"
                 )
                 X = dataset.test.X[shown.to(dataset.test.X.device)]
                 self._picture("images/misclassified", mistakes_figure(X, pairs, dataset.image_shape, title))
         self._hparams(hparams, {f"hparam/{name}": value for name, value in metrics.items()})
         self._writer.flush()
 
-    def _hparams(self, hparams: dict[str, str | int | float | bool], metrics: dict[str, float]) -> None:
+    def _hparams(self, hparams: Mapping[str, Hyperparameter], metrics: dict[str, float]) -> None:
         """One run, one row: `SummaryWriter.add_hparams` would open a second run for the same."""
-        # torch would turn True into 1.0
-        values = {key: str(v).lower() if isinstance(v, bool) else v for key, v in hparams.items()}
-        for summary in hparams_summaries(values, metrics):
+        # torch would turn True into 1.0.
+        columns = {key: str(v).lower() if isinstance(v, bool) else v for key, v in hparams.items()}
+        values = {key: v for key, v in columns.items() if v is not None}
+        # TensorBoard takes the columns from whichever run it finds first, so each run announces all of them.
+        announced = {key: "" if v is None else v for key, v in columns.items()}
+        experiment, _, _ = hparams_summaries(announced, metrics)
+        _, session_start, session_end = hparams_summaries(values, metrics)
+        for summary in (experiment, session_start, session_end):
             self._writer._get_file_writer().add_summary(summary)
         for tag, value in metrics.items():
             self._writer.add_scalar(tag, value, self._epoch)
@@ -233,10 +239,10 @@ def confusion_figure(labels: Tensor, predicted: Tensor, classes: Sequence[str]) 
     k = len(classes)
     counts = torch.bincount(labels * k + predicted, minlength=k * k).reshape(k, k).numpy()
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    side = min(12.0, 3.5 + 0.5 * k)
-    figure = Figure(figsize=(side + 1, side), dpi=100, layout="constrained")
+    side = min(12.0, 2.5 + 0.37 * k)
+    figure = Figure(figsize=(side + 0.6, side), dpi=140, layout="constrained")
     axes = figure.add_subplot()
-    picture = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    picture = axes.imshow(shares, cmap="Blues", norm=PowerNorm(0.5, 0, 1))  # square root: mistakes are rare
     figure.colorbar(picture, ax=axes, label="share of the true class", shrink=0.8)
     long = max(map(len, classes)) > 3
     axes.set_xticks(range(k), classes, rotation=45 * long, ha="right" if long else "center")
@@ -247,7 +253,7 @@ def confusion_figure(labels: Tensor, predicted: Tensor, classes: Sequence[str]) 
     if k <= 20:
         for (row, column), count in np.ndenumerate(counts):
             if count:
-                colour = "white" if shares[row, column] > 0.5 else "black"
+                colour = "white" if shares[row, column] > 0.3 else "black"
                 axes.text(column, row, str(count), ha="center", va="center", color=colour, fontsize=9)
     return figure
 
@@ -279,11 +285,13 @@ def _grid(
     gap_x, gap_y = 0.08 * width, 0.08 * height
     # Room above a tile for its name, in the tiles' own units: an inch holds a tile.
     if any(names):
-        gap_y = (0.08 + 0.17 * max(name.count("\n") + 1 for name in names)) * width
+        gap_y = (0.08 + 0.18 * max(name.count("\n") + 1 for name in names)) * width
     lines = math.ceil(len(tiles) / columns)
     size = (columns * (width + gap_x) / width, lines * (height + gap_y) / width)
     figure = Figure(
-        figsize=(max(6.0, size[0]) + 0.6 * bool(bar), size[1] + 0.8), dpi=110, layout="constrained"
+        figsize=(max(6.0, size[0]) + 1.2 * bool(bar), size[1] + 0.25 + 0.2 * len(title.splitlines())),
+        dpi=110,
+        layout="constrained",
     )
     axes = figure.add_subplot()
     axes.set_axis_off()
@@ -295,7 +303,7 @@ def _grid(
         x, y = column * (width + gap_x), line * (height + gap_y)
         axes.imshow(tile, cmap=cmap, norm=norm, extent=(x, x + width, y + height, y), interpolation="nearest")
         axes.text(
-            x + width / 2, y - 0.02 * height, name, ha="center", va="bottom", fontsize=8, linespacing=1.0
+            x + width / 2, y - 0.02 * height, name, ha="center", va="bottom", fontsize=9, linespacing=1.0
         )
     for line, label in enumerate(rows):
         y = line * (height + gap_y) + height / 2

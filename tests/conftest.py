@@ -29,7 +29,7 @@ def rng() -> np.random.Generator:
 
 @pytest.fixture
 def put(device: torch.device) -> Callable[..., Tensor]:
-    """put(array, dtype=float64): the array as a tensor on the device under test."""
+    """Arrays as tensors on the device under test, float64 unless asked otherwise."""
 
     def put(array: np.ndarray, dtype: torch.dtype = torch.float64) -> Tensor:
         return torch.as_tensor(array, dtype=dtype, device=device)

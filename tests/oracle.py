@@ -86,15 +86,20 @@ def lee_seung(A: Array, Z: Array, W: Array) -> tuple[Array, Array]:
 
 
 def hals(A: Array, Z: Array, W: Array) -> tuple[Array, Array]:
-    """Each column of Z, then each row of W, against the residual of all the other parts."""
+    """Each column of Z, then each row of W, against the residual of all the other parts.
+
+    A part that is zero on one side leaves the other side as it is.
+    """
     Z, W = Z.copy(), W.copy()
     parts = range(Z.shape[1])
     for j in parts:
         rest = A - sum(np.outer(Z[:, i], W[i]) for i in parts if i != j)
-        Z[:, j] = relu(rest @ W[j] / (W[j] @ W[j]))
+        if W[j].any():
+            Z[:, j] = relu(rest @ W[j] / (W[j] @ W[j]))
     for j in parts:
         rest = A - sum(np.outer(Z[:, i], W[i]) for i in parts if i != j)
-        W[j] = relu(Z[:, j] @ rest / (Z[:, j] @ Z[:, j]))
+        if Z[:, j].any():
+            W[j] = relu(Z[:, j] @ rest / (Z[:, j] @ Z[:, j]))
     return Z, W
 
 

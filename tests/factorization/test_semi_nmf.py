@@ -1,0 +1,143 @@
+"""Semi-NMF: half-steps against the oracle, monotone objective, planted factors."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import numpy as np
+import oracle
+import pytest
+import torch
+from torch import Tensor
+
+from nmfdnn.errors import ConfigError
+from nmfdnn.factorization import (
+    Pair,
+    Regularisation,
+    Stopping,
+    affine,
+    least_squares_weights,
+    multiplicative_code_step,
+    semi_nmf,
+    semi_nmf_step,
+)
+from nmfdnn.linalg import METHODS
+
+SHAPES = [(20, 4, 9), (20, 9, 4), (15, 1, 6)]
+
+
+def problem(rng: np.random.Generator, n: int, k: int, m: int, bias: bool) -> tuple[np.ndarray, ...]:
+    """A of any sign, Z > 0 and free W."""
+    return rng.standard_normal((n, m)), rng.random((n, k)) + 0.1, rng.standard_normal((k + bias, m))
+
+
+@pytest.mark.parametrize("damping", [0.0, 0.3])
+@pytest.mark.parametrize("bias", [False, True])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_code_step_equals_oracle(shape, bias, damping, put, rng):
+    A, Z, W = problem(rng, *shape, bias)
+    found = multiplicative_code_step(put(A), put(Z), put(W), damping)
+    assert oracle.error(found, oracle.ding(A, Z, W, damping)) < 1e-10
+
+
+@pytest.mark.parametrize("order", ["weights_first", "codes_first"])
+@pytest.mark.parametrize("ridge", [0.0, 0.2])
+@pytest.mark.parametrize("bias", [False, True])
+@pytest.mark.parametrize("method", METHODS)
+def test_step_equals_oracle(method, bias, ridge, order, put, rng):
+    A, Z, W = problem(rng, 20, 4, 9, bias)
+    settings = oracle.Settings(
+        bias=bias, weight_ridge=ridge, code_ridge=0.1, codes_first=order == "codes_first"
+    )
+    regularisation = Regularisation(method, 1e-12, ridge, 0.1)
+    found = semi_nmf_step(put(A), Pair(put(Z), put(W)), bias, regularisation, order)
+    expected = oracle.semi_nmf(A, Z, W, settings)
+    assert oracle.error(found.Z, expected[0]) < 1e-10
+    assert oracle.error(found.W, expected[1]) < 1e-10
+
+
+@pytest.mark.parametrize("bias", [False, True])
+@pytest.mark.parametrize("method", METHODS)
+def test_no_half_step_raises_the_objective(method, bias, put, rng, dtype):
+    A, Z, W = (put(M, dtype) for M in problem(rng, 40, 6, 12, bias))
+    # The residual is rounded by ε‖A‖; Cholesky damps by (100 ε s₁)² or less.
+    rounding = 50 * torch.finfo(dtype).eps * float(A.square().sum())
+
+    def objective(Z: Tensor, W: Tensor) -> float:
+        return 0.5 * float((A - affine(Z, W)).double().square().sum())
+
+    values = [objective(Z, W)]
+    for _ in range(40):
+        W = least_squares_weights(A, Z, bias, Regularisation(method))
+        values.append(objective(Z, W))
+        Z = multiplicative_code_step(A, Z, W)
+        values.append(objective(Z, W))
+        assert torch.isfinite(Z).all()
+        assert (Z >= 0).all()
+    assert all(after <= before + rounding for before, after in pairwise(values))
+    assert values[-1] < 0.8 * values[1]
+
+
+def test_damping_slows_and_keeps_fixed_points(put, rng):
+    A, Z, W = (put(M) for M in problem(rng, 30, 4, 10, False))
+    free, damped = (multiplicative_code_step(A, Z, W, damping) for damping in (0.0, 50.0))
+    assert (damped - Z).norm() < 0.5 * (free - Z).norm()
+    assert ((damped - Z) * (free - Z) >= -1e-12).all()
+    for _ in range(3000):
+        Z = multiplicative_code_step(A, Z, W)
+    assert oracle.error(multiplicative_code_step(A, Z, W, 50.0), Z) < 1e-5
+
+
+@pytest.mark.parametrize("bias", [False, True])
+@pytest.mark.parametrize("method", METHODS)
+def test_planted_factors_are_fitted(method, bias, put, rng, dtype):
+    Z, W = rng.random((40, 3)), rng.standard_normal((3 + bias, 12))
+    A = put(oracle.hat(Z, bias) @ W, dtype)
+    result = semi_nmf(A, 3, bias=bias, regularisation=Regularisation(method), stopping=Stopping(1500, 0, 500))
+    assert (result.Z >= 0).all()
+    assert float((A - affine(result.Z, result.W)).norm() / A.norm()) < 2e-2
+
+
+def test_missing_weights_are_fitted_first(put, rng):
+    A, Z, _ = problem(rng, 20, 4, 9, True)
+    result = semi_nmf(put(A), 4, bias=True, start=(put(Z), None), stopping=Stopping(0))
+    assert oracle.error(result.W, oracle.fit(A, Z, True)) < 1e-10
+    assert torch.equal(result.Z, put(Z))
+
+
+def test_default_start_is_away_from_zero(put, rng, dtype):
+    Z = semi_nmf(put(rng.standard_normal((500, 9)), dtype), 4, stopping=Stopping(0)).Z
+    assert 0.2 <= float(Z.min()) < 0.21
+    assert 1.19 < float(Z.max()) <= 1.2
+
+
+@pytest.mark.parametrize("bias", [False, True])
+def test_order_of_samples_does_not_matter(bias, put, rng):
+    A, Z, W = (put(M) for M in problem(rng, 20, 4, 9, bias))
+    order = torch.randperm(20, generator=torch.Generator().manual_seed(0)).to(A.device)
+    stopping = Stopping(10, 0)
+    plain = semi_nmf(A, 4, bias=bias, start=(Z, W), stopping=stopping)
+    moved = semi_nmf(A[order], 4, bias=bias, start=(Z[order], W), stopping=stopping)
+    assert oracle.error(moved.Z, plain.Z[order]) < 1e-9
+    assert oracle.error(moved.W, plain.W) < 1e-9
+
+
+def test_codes_of_a_sample_do_not_depend_on_the_others(put, rng):
+    A, Z, W = (put(M) for M in problem(rng, 20, 4, 9, True))
+    whole = multiplicative_code_step(A, Z, W, 0.1)
+    pieces = [multiplicative_code_step(a, z, W, 0.1) for a, z in zip(A.split(6), Z.split(6), strict=True)]
+    assert oracle.error(torch.cat(pieces), whole) < 1e-12
+
+
+def test_weight_ridge_shrinks_the_weights(put, rng):
+    A, Z, _ = (put(M) for M in problem(rng, 20, 4, 9, False))
+    norms = [
+        least_squares_weights(A, Z, False, Regularisation(weight_ridge=r)).norm() for r in (0, 0.1, 1, 10)
+    ]
+    assert norms == sorted(norms, reverse=True)
+
+
+@pytest.mark.parametrize("key", ["weight_ridge", "code_ridge"])
+def test_negative_ridge(key):
+    with pytest.raises(ConfigError, match=f"{key} must be ≥ 0, got -1"):
+        Regularisation(**{key: -1})

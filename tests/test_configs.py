@@ -1,0 +1,138 @@
+"""Every configuration file composes, validates and trains."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import pytest
+import torch
+from hydra.errors import ConfigCompositionException
+from runs import TINY, composed, configured, names
+
+import nmfdnn.configs
+from nmfdnn.data import SCHEMAS
+from nmfdnn.errors import ConfigError
+from nmfdnn.experiment import run
+
+CONFIGS = Path(nmfdnn.configs.__file__).parent
+EXPERIMENTS = names(CONFIGS / "experiment")
+
+
+def test_there_is_a_file_for_every_data_set_and_a_line_of_help_for_every_file():
+    assert names(CONFIGS / "data") == sorted(SCHEMAS)
+    help_text = composed_help()
+    for name in [*SCHEMAS, *EXPERIMENTS]:
+        assert name in help_text
+
+
+def composed_help() -> str:
+    return (CONFIGS / "config.yaml").read_text()
+
+
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+@pytest.mark.parametrize("data", [name for name in SCHEMAS if name != "arrays"])
+def test_every_experiment_composes_with_every_data_set(experiment, data):
+    config = configured(f"experiment={experiment}", f"data={data}")
+    assert config.experiment == experiment
+    assert config.data.name == data
+    assert type(config.data) is SCHEMAS[data]
+
+
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+@pytest.mark.parametrize("method", ["nmf", "bp"])
+def test_every_experiment_trains_one_epoch_with_either_method(experiment, method, tmp_path):
+    summary = run(configured(*TINY, f"experiment={experiment}", f"method={method}", "epochs=1"), tmp_path)
+    assert summary["epochs"] == 1
+    assert all(math.isfinite(summary[key]) for key in ("train_error", "validation_error", "test_error"))
+    weights = torch.load(tmp_path / "network.pt")["weights"]
+    assert [len(weights), weights[-1].shape[1]] == [3, 3]
+
+
+PUBLISHED = {
+    # hidden, bias, δ_x, δ_h, pre-training, W steps, Z steps, λ_W, λ_Z
+    "sakurai2016_mnist": ([1000, 500], False, 5e-3, 1e-14, (20, 25, 25), 10, 1, 0, 0),
+    "arai2018_mnist": ([1000, 500], True, 4e-2, 1e-14, (5, 10, 10), 1, 1, 1e-3, 1e-5),
+    "arai2018_cifar10": ([1500, 1000, 500], True, 5e-3, 1e-14, (20, 10, 10), 25, 25, 1e-5, 1e-7),
+}
+
+
+@pytest.mark.parametrize("experiment", PUBLISHED)
+def test_published_settings(experiment):
+    config = configured(f"experiment={experiment}")
+    pretraining, nmf = config.pretraining, config.nmf
+    assert (
+        config.network.hidden,
+        config.network.bias,
+        config.solver.input_delta,
+        config.solver.hidden_delta,
+        (pretraining.outer_iterations, pretraining.nmf_iterations, pretraining.lsq_iterations),
+        nmf.weight_steps,
+        nmf.code_steps,
+        nmf.weight_ridge,
+        nmf.code_ridge,
+    ) == PUBLISHED[experiment]
+    assert (nmf.output_iterations, nmf.hidden_iterations, nmf.batch_size, nmf.omega) == (1, 1, 5000, 1.0)
+    assert (config.dtype, config.solver.method, config.network.start) == ("float64", "svd", "pretrained")
+    assert not config.data.scale
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("method=adam", r"method must be one of nmf, bp, got 'adam'"),
+        ("epochs=-1", r"epochs must be ≥ 0"),
+        ("seed=-1", r"seed must be in \[0, 2\^63\)"),
+        ("threads=0", r"threads must be null or ≥ 1"),
+        ("patience=0", r"patience must be null or ≥ 1"),
+        ("device=tpu", r"device must be one of auto, cpu, cuda"),
+        ("dtype=float16", r"dtype must be one of float32, float64"),
+        ("kernels=cuda", r"kernels must be one of reference, compiled"),
+        ("network.hidden=[]", r"network.hidden must be a list of at least one width"),
+        ("network.hidden=[10,0]", r"network.hidden must be a list of widths ≥ 1"),
+        ("nmf.omega=0", r"nmf.omega must be in \(0, 2\], got 0.0"),
+        ("nmf.batch_size=-5", r"nmf.batch_size must be ≥ 1, got -5"),
+        ("bp.batch_size=0", r"bp.batch_size must be ≥ 1, got 0"),
+        ("solver.input_delta=1", r"solver.input_delta must be in \[0, 1\), got 1.0"),
+        ("solver.hidden_delta=1.5", r"solver.hidden_delta must be in \[0, 1\), got 1.5"),
+        ("data.validation=1", r"data.validation must be in \[0, 1\)"),
+        ("data=arrays", r"data.path must be set: add data.path=VALUE"),
+    ],
+)
+def test_an_impossible_value_is_named_with_its_range(override, message):
+    with pytest.raises(ConfigError, match=message):
+        configured(override)
+
+
+def test_patience_needs_validation():
+    with pytest.raises(ConfigError, match="set data.validation above 0"):
+        configured("patience=2", "data.validation=0")
+
+
+@pytest.mark.parametrize(
+    ("override", "key"),
+    [
+        ("nmf.omgea=1", "omgea"),
+        ("epochs=many", "epochs"),
+        ("nmf.batch_size=1.5", "batch_size"),
+        ("x=1", "'x'"),
+    ],
+)
+def test_a_typo_or_a_wrong_type_fails_at_composition_and_names_the_key(override, key):
+    with pytest.raises(ConfigCompositionException) as caught:
+        composed(override)
+    assert key in str(caught.value) + str(caught.value.__cause__)
+
+
+@pytest.mark.parametrize("method", ["nmf", "bp"])
+def test_a_batch_that_was_asked_for_must_fit_the_data_but_a_recipe_adapts(method):
+    config = configured("experiment=quickstart", f"method={method}", f"{method}.batch_size=5000")
+    assert getattr(config.fit_batches(3600, []), method).batch_size == 3600
+    with pytest.raises(ConfigError, match=rf"{method}.batch_size must be at most the 3600 training samples"):
+        config.fit_batches(3600, [f"{method}.batch_size=5000"])
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
+def test_cuda_where_there_is_none():
+    with pytest.raises(ConfigError, match="use device=cpu or device=auto"):
+        configured("device=cuda").torch_device()

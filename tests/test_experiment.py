@@ -1,0 +1,172 @@
+"""The runner: what a run's folder holds, early stopping, continuing, and what stays after a failure."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+from runs import TINY, configured, text_of
+
+from nmfdnn import checkpoint
+from nmfdnn.errors import NmfdnnError
+from nmfdnn.experiment import prepare, run
+from nmfdnn.records import read_metrics, read_summary
+from nmfdnn.training import AlternatingTrainer
+
+BP = ["method=bp", "bp.dropout=0.2", "bp.batch_size=32", "network.start=he", "bp.learning_rate=0.01"]
+NMF = ["method=nmf", "nmf.averaging=0.5", "nmf.batch_size=50"]
+METHODS = pytest.mark.parametrize("method", [NMF, BP], ids=["nmf", "bp"])
+
+
+def weights(folder):
+    return torch.load(folder / "network.pt")["weights"]
+
+
+def without_seconds(folder):
+    return [{k: v for k, v in row.items() if k != "train_seconds"} for row in read_metrics(folder)]
+
+
+@METHODS
+def test_what_a_run_leaves(method, tmp_path):
+    config = configured(*TINY, *method, "epochs=3")
+    summary = run(config, tmp_path, text_of(*TINY, *method, "epochs=3"), [*TINY, *method])
+    assert summary == read_summary(tmp_path)
+    required = """method experiment data layers seed device dtype epochs train_error validation_error test_error
+        best_validation_epoch train_seconds pretrain_seconds peak_memory_mb parameters versions git_commit"""
+    assert set(required.split()) <= set(summary)
+    assert summary["layers"] == [12, 16, 8, 3]
+    assert summary["parameters"] == sum(W.numel() for W in weights(tmp_path)) == 13 * 16 + 17 * 8 + 9 * 3
+    rows = read_metrics(tmp_path)
+    assert [row["epoch"] for row in rows] == [0, 1, 2, 3]
+    seconds = [row["train_seconds"] for row in rows]
+    assert seconds[0] == 0
+    assert seconds == sorted(seconds)
+    assert summary["train_seconds"] == seconds[-1] > 0
+    assert summary["peak_memory_mb"] > 50
+    best = min(rows, key=lambda row: row["validation_error"])
+    assert summary["best_validation_epoch"] == best["epoch"]
+    for part in ("train", "validation", "test"):
+        assert summary[f"{part}_error"] == best[f"{part}_error"]
+    assert any((tmp_path / "tensorboard").iterdir())
+
+
+def test_without_validation_the_last_weights_are_kept(tmp_path):
+    summary = run(configured(*TINY, *NMF, "epochs=2", "data.validation=0"), tmp_path)
+    assert summary["validation_error"] is None
+    assert summary["best_validation_epoch"] is None
+    assert summary["test_error"] == read_metrics(tmp_path)[-1]["test_error"]
+
+
+@METHODS
+def test_the_same_seed_gives_the_same_bits_and_another_seed_does_not(method, tmp_path):
+    folders = [tmp_path / name for name in ("a", "b", "c")]
+    for folder, seed in zip(folders, (1, 1, 2), strict=True):
+        folder.mkdir()
+        run(configured(*TINY, *method, "epochs=2", f"seed={seed}"), folder)
+    a, b, c = map(weights, folders)
+    assert all(map(torch.equal, a, b))
+    assert not any(map(torch.equal, a, c))
+
+
+@METHODS
+@pytest.mark.parametrize("stop", [0, 1, 3])
+def test_a_run_that_was_broken_off_continues_to_the_same_bits(method, stop, tmp_path, monkeypatch):
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    whole.mkdir()
+    broken.mkdir()
+    overrides = [*TINY, *method, "epochs=5"]
+    run(configured(*overrides), whole)
+    save = checkpoint.save
+    saved = iter(range(10))
+
+    def save_then_die(folder, state):
+        save(folder, state)
+        if next(saved) == stop:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(checkpoint, "save", save_then_die)
+    with pytest.raises(KeyboardInterrupt):
+        run(configured(*overrides), broken)
+    monkeypatch.undo()
+    run(configured(*overrides, "resume=true"), broken)
+    assert all(map(torch.equal, weights(whole), weights(broken)))
+    assert without_seconds(whole) == without_seconds(broken)
+
+
+def test_a_damaged_checkpoint_costs_an_epoch_and_no_bit(tmp_path, caplog):
+    whole, damaged = tmp_path / "whole", tmp_path / "damaged"
+    whole.mkdir()
+    damaged.mkdir()
+    run(configured(*TINY, *NMF, "epochs=4"), whole)
+    run(configured(*TINY, *NMF, "epochs=3"), damaged)
+    path = damaged / checkpoint.CURRENT
+    path.write_bytes(path.read_bytes()[:1000])
+    run(configured(*TINY, *NMF, "epochs=4", "resume=true"), damaged)
+    assert "checkpoint.pt is damaged" in caplog.text
+    assert all(map(torch.equal, weights(whole), weights(damaged)))
+    assert without_seconds(whole) == without_seconds(damaged)
+
+
+def test_patience_stops_and_keeps_the_best(tmp_path):
+    summary = run(configured(*TINY, *NMF, "epochs=60", "patience=2", "data.noise=0.4"), tmp_path)
+    assert summary["epochs"] == summary["best_validation_epoch"] + 2 < 60
+
+
+def test_a_run_that_diverges_says_so_and_keeps_its_records(tmp_path, monkeypatch):
+    update = AlternatingTrainer.update
+
+    def explode(self, X, Y):
+        codes = update(self, X, Y)
+        if self.updates > 6:
+            self.weights[0] = self.weights[0] * float("nan")
+        return codes
+
+    monkeypatch.setattr(AlternatingTrainer, "update", explode)
+    with pytest.raises(NmfdnnError, match=r"lower .*omega"):
+        run(configured(*TINY, *NMF, "epochs=9"), tmp_path)
+    rows = read_metrics(tmp_path)
+    assert len(rows) >= 2
+    assert (
+        checkpoint.load(tmp_path, torch.device("cpu"))["progress"]["records"][-1]["epoch"]
+        == rows[-1]["epoch"]
+    )
+
+
+def test_both_methods_start_from_the_same_network_and_split(tmp_path):
+    rows = []
+    for method in ("nmf", "bp"):
+        (tmp_path / method).mkdir()
+        run(configured(*TINY, f"method={method}", "epochs=0"), tmp_path / method)
+        rows.append(read_metrics(tmp_path / method)[0])
+    assert all(
+        rows[0][f"{part}_error"] == rows[1][f"{part}_error"] for part in ("train", "validation", "test")
+    )
+    assert all(map(torch.equal, weights(tmp_path / "nmf"), weights(tmp_path / "bp")))
+
+
+def test_threads_and_precision_are_set(tmp_path):
+    before = torch.get_num_threads(), torch.get_float32_matmul_precision()
+    try:
+        prepare(configured("threads=1", "matmul_precision=high"))
+        assert (torch.get_num_threads(), torch.get_float32_matmul_precision()) == (1, "high")
+    finally:
+        torch.set_num_threads(before[0])
+        torch.set_float32_matmul_precision(before[1])
+
+
+def test_the_kernels_backend_does_not_change_the_result(tmp_path):
+    results = []
+    for backend in ("reference", "compiled"):
+        (tmp_path / backend).mkdir()
+        overrides = [*TINY, *NMF, "epochs=2", f"kernels={backend}", "dtype=float64"]
+        run(configured(*overrides), tmp_path / backend)
+        results.append(weights(tmp_path / backend))
+    for reference, compiled in zip(*results, strict=True):
+        torch.testing.assert_close(reference, compiled, rtol=1e-6, atol=1e-8)
+
+
+def test_the_summary_is_plain_json(tmp_path):
+    run(configured(*TINY, "epochs=0"), tmp_path)
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    assert all(isinstance(summary["versions"][name], str) for name in ("nmfdnn", "torch", "python"))

@@ -1,0 +1,150 @@
+"""Stacked NMF autoencoders and the network that training starts from."""
+
+from __future__ import annotations
+
+import numpy as np
+import oracle
+import pytest
+import torch
+from planted import planted
+from torch import Tensor
+
+from nmfdnn.errors import DataError
+from nmfdnn.network import NetworkConfig, random_weights
+from nmfdnn.training import PretrainedLayer, PretrainingConfig, SolverConfig, pretrain, starting_network
+
+EXACT = SolverConfig("svd", 1e-12, 1e-12)
+
+
+def run(
+    X: Tensor, hidden: list[int], bias: bool = False, seed: int = 0, **config: object
+) -> list[PretrainedLayer]:
+    settings = PretrainingConfig(**({"samples": None} | config))
+    return pretrain(X, hidden, bias, settings, EXACT, torch.Generator().manual_seed(seed))
+
+
+def low_rank(rng: np.random.Generator, n: int = 80, k: int = 4, m: int = 10) -> np.ndarray:
+    return rng.random((n, k)) @ rng.random((k, m))
+
+
+@pytest.mark.parametrize("samples", [None, 30])
+@pytest.mark.parametrize("update", ["multiplicative", "hals"])
+@pytest.mark.parametrize("bias", [False, True])
+def test_layers_equal_oracle(bias, update, samples, put, rng):
+    X = rng.random((50, 9))
+    counts = {"outer_iterations": 2, "nmf_iterations": 3, "lsq_iterations": 2}
+    layers = run(put(X), [5, 4], bias, samples=samples, update=update, **counts)
+    draw = torch.Generator().manual_seed(0)
+    A = X if samples is None else X[torch.randperm(50, generator=draw)[:samples].numpy()]
+    for layer, width in zip(layers, [5, 4], strict=True):
+        Z, U = (
+            torch.rand(shape, generator=draw, dtype=torch.float64).numpy()
+            for shape in ((len(A), width), (width, A.shape[1]))
+        )
+        W, U, errors = oracle.pretrained_layer(A, Z, U, 2, 3, 2, bias, 1e-12, update)
+        # Two layers; each least-squares fit has the condition number of its input, some 10 to 10³.
+        assert oracle.error(layer.W, W) < 1e-8
+        assert oracle.error(layer.U, U) < 1e-8
+        assert layer.reconstruction == pytest.approx(errors, rel=1e-8)
+        A = oracle.relu(oracle.hat(A, bias) @ W)
+
+
+@pytest.mark.parametrize("update", ["multiplicative", "hals"])
+@pytest.mark.parametrize("bias", [False, True])
+def test_reconstruction_of_planted_data_falls(bias, update, put, rng, dtype):
+    X = put(low_rank(rng), dtype)
+    (layer,) = run(X, [8], bias, update=update, outer_iterations=10, nmf_iterations=10, lsq_iterations=10)
+    errors = layer.reconstruction
+    assert len(errors) == 10
+    assert errors[-1] < 0.5 * errors[0]
+    assert errors[-1] < 0.1
+    Z = oracle.relu(oracle.hat(oracle.array(X), bias) @ oracle.array(layer.W))
+    shown = np.linalg.norm(oracle.array(X) - Z @ oracle.array(layer.U)) / np.linalg.norm(oracle.array(X))
+    assert errors[-1] == pytest.approx(shown, rel=1e-3)
+
+
+@pytest.mark.parametrize("method", ["svd", "eigh", "cholesky"])
+def test_every_pseudo_inverse_with_default_deltas(method, put, rng, dtype):
+    """Widths that grow and shrink, on inputs of low rank: nothing is of full column rank."""
+    X = put(low_rank(rng), dtype)
+    config = PretrainingConfig(None, 2, 5, 5)
+    layers = pretrain(X, [15, 6], True, config, SolverConfig(method), torch.Generator().manual_seed(0))
+    for layer in layers:
+        assert torch.isfinite(layer.W).all()
+        assert layer.reconstruction[-1] < 1
+
+
+def test_all_samples_are_used_where_there_are_no_more(put, rng):
+    X = put(rng.random((40, 6)))
+    whole, more = run(X, [4], outer_iterations=2), run(X, [4], samples=5000, outer_iterations=2)
+    exact = run(X, [4], samples=40, outer_iterations=2)
+    part = run(X, [4], samples=20, outer_iterations=2)
+    assert torch.equal(whole[0].W, more[0].W)
+    assert torch.equal(whole[0].W, exact[0].W)
+    assert not torch.allclose(whole[0].W, part[0].W)
+
+
+def test_seeds(put, rng):
+    X = put(rng.random((40, 6)))
+    first, again, other = (run(X, [4], seed=seed, outer_iterations=2)[0].W for seed in (0, 0, 1))
+    assert torch.equal(first, again)
+    assert not torch.allclose(first, other)
+
+
+@pytest.mark.parametrize("update", ["multiplicative", "hals"])
+def test_no_graph_is_built(update, put, rng, device, dtype, no_graph):
+    X = put(rng.random((40, 6)), dtype)
+    for layer in run(X, [5, 4], True, update=update, outer_iterations=2):
+        for F in (layer.W, layer.U):
+            assert (F.requires_grad, F.dtype, F.device) == (False, dtype, X.device)
+        assert (layer.U >= 0).all()
+
+
+def test_negative_data_is_refused(device):
+    X = torch.rand(10, 4, device=device)
+    X[3, 2] = -1e-6
+    with pytest.raises(DataError, match=r"nonnegative inputs.*network\.start=he"):
+        run(X, [3])
+
+
+def start(config: NetworkConfig, device: torch.device, dtype: torch.dtype = torch.float64, seed: int = 0):
+    X, labels, _ = planted(60, config.bias, device, dtype)
+    pretraining = PretrainingConfig(40, 2, 5, 5)
+    generator = torch.Generator().manual_seed(seed)
+    return X, labels, starting_network(X, labels, 3, config, pretraining, EXACT, generator)
+
+
+@pytest.mark.parametrize("bias", [False, True])
+@pytest.mark.parametrize("name", ["pretrained", "he", "uniform"])
+def test_least_squares_output(name, bias, device):
+    X, labels, made = start(NetworkConfig([7, 4], bias, name), device)
+    W = [oracle.array(w) for w in made.network.weights]
+    Z, _ = oracle.forward(oracle.array(X), W, bias)
+    expected = oracle.fit(np.eye(3)[labels.cpu()], Z[-1], bias)
+    assert oracle.error(W[-1], expected) < 1e-8
+    assert made.network.widths == [8, 7, 4, 3]
+    assert made.network.bias == bias
+    assert made.seconds > 0
+    assert len(made.layers) == (2 if name == "pretrained" else 0)
+    assert all(layer.W is w for layer, w in zip(made.layers, made.network.weights, strict=False))
+
+
+@pytest.mark.parametrize("bias", [False, True])
+@pytest.mark.parametrize("name", ["pretrained", "he", "uniform"])
+def test_random_output(name, bias, device):
+    X, _, made = start(NetworkConfig([7, 4], bias, name, "random"), device)
+    drawn = random_weights([8, 7, 4, 3], bias, name, torch.Generator().manual_seed(0), like=X)
+    assert torch.equal(made.network.weights[-1], drawn[-1])
+    for found, expected in zip(made.network.weights[:-1], drawn, strict=False):
+        assert torch.equal(found, expected) == (name != "pretrained")
+
+
+@pytest.mark.parametrize("name", ["pretrained", "he", "uniform"])
+def test_start_is_seeded_and_without_grad(name, device, dtype, no_graph):
+    first, again, other = (
+        start(NetworkConfig([7, 4], True, name), device, dtype, seed)[2] for seed in (0, 0, 1)
+    )
+    for a, b, c in zip(first.network.weights, again.network.weights, other.network.weights, strict=True):
+        assert torch.equal(a, b)
+        assert not torch.allclose(a, c)
+        assert (a.requires_grad, a.dtype, a.device.type) == (False, dtype, device.type)

@@ -1,0 +1,169 @@
+"""What both training methods share: batches, learning, states, refusals."""
+
+from __future__ import annotations
+
+import copy
+import io
+import math
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from planted import error_rate, planted
+
+from nmfdnn.errors import ConfigError
+from nmfdnn.training import (
+    AlternatingConfig,
+    AlternatingTrainer,
+    BackpropConfig,
+    BackpropTrainer,
+    SolverConfig,
+    Trainer,
+    alternating,
+    backprop,
+)
+from nmfdnn.training.common import batches
+
+N = 300
+
+
+def alternate(
+    seed: int = 0, epochs: int = 10, device: Any = "cpu", dtype: Any = torch.float64, **values: Any
+):
+    X, labels, start = planted(N, True, torch.device(device), dtype)
+    config = AlternatingConfig(**({"batch_size": 100, "averaging": 0.8, "weight_steps": 2} | values))
+    return AlternatingTrainer(start, X, labels, config, SolverConfig(), torch.Generator().manual_seed(seed))
+
+
+def backpropagate(
+    seed: int = 0, epochs: int = 10, device: Any = "cpu", dtype: Any = torch.float64, **values: Any
+):
+    X, labels, start = planted(N, True, torch.device(device), dtype)
+    config = BackpropConfig(**({"batch_size": 100, "dropout": 0.1, "learning_rate": 0.02} | values))
+    return BackpropTrainer(start, X, labels, config, epochs, torch.Generator().manual_seed(seed))
+
+
+MAKERS = [alternate, backpropagate]
+
+
+@pytest.mark.parametrize(
+    ("n", "size"), [(100, 100), (100, 30), (101, 10), (7, 3), (5, 1), (60000, 5000), (10, 9)]
+)
+def test_batches_cover_every_sample_once(n, size, device):
+    found = list(batches(n, size, torch.Generator().manual_seed(0), device))
+    lengths = [len(rows) for rows in found]
+    assert torch.equal(torch.cat(found).sort().values.cpu(), torch.arange(n))
+    assert len(found) == math.ceil(n / size)
+    assert max(lengths) <= size
+    assert max(lengths) - min(lengths) <= 1
+    assert found[0].device.type == device.type
+
+
+def test_batches_are_shuffled_by_the_generator(device):
+    g = torch.Generator().manual_seed(0)
+    first, second = torch.cat(list(batches(100, 30, g, device))), torch.cat(list(batches(100, 30, g, device)))
+    again = torch.cat(list(batches(100, 30, torch.Generator().manual_seed(0), device)))
+    assert torch.equal(first, again)
+    assert not torch.equal(first, second)
+    assert not torch.equal(first.cpu(), torch.arange(100))
+
+
+def test_one_seed_gives_both_methods_the_same_batches(monkeypatch):
+    seen: dict[str, list[list[int]]] = {}
+    for module, make in ((alternating, alternate), (backprop, backpropagate)):
+        record = seen.setdefault(module.__name__, [])
+
+        def recording(*arguments: Any, record: list[list[int]] = record) -> Any:
+            for rows in batches(*arguments):
+                record.append(rows.tolist())
+                yield rows
+
+        monkeypatch.setattr(module, "batches", recording)
+        trainer = make(seed=5)
+        trainer.epoch()
+        trainer.epoch()
+    first, second = seen.values()
+    assert len(first) == 6
+    assert first == second
+
+
+@pytest.mark.parametrize("make", MAKERS)
+def test_training_learns_a_planted_problem(make, device, dtype):
+    trainer: Trainer = make(
+        epochs=25, device=device, dtype=dtype, **({"dropout": 0.0} if make is backpropagate else {})
+    )
+    before = error_rate(trainer.network, trainer.X, trainer.labels)
+    start = trainer.objective(trainer.network.outputs(trainer.X), trainer.labels)
+    for _ in range(25):
+        trainer.epoch()
+    assert error_rate(trainer.network, trainer.X, trainer.labels) < 0.3 * before
+    assert trainer.objective(trainer.network.outputs(trainer.X), trainer.labels) < 0.5 * start
+
+
+@pytest.mark.parametrize("make", MAKERS)
+def test_same_seed_same_weights(make, device):
+    def train(seed: int) -> list[torch.Tensor]:
+        trainer = make(seed, device=device)
+        trainer.epoch()
+        return trainer.network.weights
+
+    first, again, other = train(0), train(0), train(1)
+    for a, b, c in zip(first, again, other, strict=True):
+        assert torch.equal(a, b)
+        assert not torch.equal(a, c)
+
+
+def through_a_file(state: dict[str, Any]) -> dict[str, Any]:
+    file = io.BytesIO()
+    torch.save(state, file)
+    file.seek(0)
+    return torch.load(file, weights_only=True)
+
+
+def same(a: Any, b: Any) -> bool:
+    """Equality of nested states, tensors bit for bit."""
+    if isinstance(a, torch.Tensor):
+        return torch.equal(a, b)
+    if isinstance(a, dict):
+        return a.keys() == b.keys() and all(same(a[key], b[key]) for key in a)
+    if isinstance(a, list | tuple):
+        return len(a) == len(b) and all(same(x, y) for x, y in zip(a, b, strict=True))
+    return a == b
+
+
+@pytest.mark.parametrize("values", [{}, {"optimizer": "sgd"}, {"input_factor": "batch"}])
+@pytest.mark.parametrize("make", MAKERS)
+def test_a_loaded_state_continues_bit_for_bit(make, values, device, dtype):
+    if next(iter(values), None) == ("input_factor" if make is backpropagate else "optimizer"):
+        values = {}
+    trainer = make(seed=0, device=device, dtype=dtype, **values)
+    for _ in range(2):
+        trainer.epoch()
+    state = through_a_file(trainer.state())
+    resumed = make(seed=99, device=device, dtype=dtype, **values)
+    resumed.epoch()
+    resumed.load_state(state)
+    assert same(resumed.state(), trainer.state())
+    for _ in range(2):
+        assert resumed.epoch().learning_rate == trainer.epoch().learning_rate
+    assert same(resumed.state(), trainer.state())
+    for a, b in zip(resumed.network.weights, trainer.network.weights, strict=True):
+        assert torch.equal(a, b)
+        assert (a.dtype, a.device, a.requires_grad) == (dtype, trainer.X.device, False)
+
+
+@pytest.mark.parametrize("make", MAKERS)
+def test_a_state_does_not_change_when_training_goes_on(make, device):
+    trainer = make(device=device)
+    trainer.epoch()
+    state = trainer.state()
+    before = copy.deepcopy(state)
+    trainer.epoch()
+    assert same(state, before)
+
+
+@pytest.mark.parametrize(("make", "key"), [(alternate, "nmf.batch_size"), (backpropagate, "bp.batch_size")])
+def test_batch_larger_than_the_data(make: Callable[..., Trainer], key):
+    with pytest.raises(ConfigError, match=f"{key} must be at most the {N} training samples, got {N + 1}"):
+        make(batch_size=N + 1)

@@ -1,0 +1,74 @@
+"""Every impossible value is refused, with the key, the range and the value in the message."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+
+from nmfdnn.errors import ConfigError
+from nmfdnn.training import AlternatingConfig, BackpropConfig, PretrainingConfig, SolverConfig
+
+UNIT = "in [0, 1)"
+NAN = float("nan")
+CASES: list[tuple[type, str, str, list[Any], str]] = [
+    *((SolverConfig, "solver", key, [1.0, 2, -0.1, NAN], UNIT) for key in ("input_delta", "hidden_delta")),
+    (SolverConfig, "solver", "method", ["qr", ""], "one of svd, eigh, cholesky"),
+    *(
+        (AlternatingConfig, "nmf", key, [0, -5], "≥ 1")
+        for key in ("batch_size", "output_iterations", "hidden_iterations", "weight_steps", "code_steps")
+    ),
+    (AlternatingConfig, "nmf", "order", ["both"], "one of weights_first, codes_first"),
+    (AlternatingConfig, "nmf", "omega", [0.0, -1.0, 2.1, NAN], "in (0, 2]"),
+    *((AlternatingConfig, "nmf", key, [-1e-9, NAN], "≥ 0") for key in ("weight_ridge", "code_ridge")),
+    (AlternatingConfig, "nmf", "input_factor", ["none"], "one of full, batch"),
+    (AlternatingConfig, "nmf", "averaging", [1.0, -0.1, NAN], UNIT),
+    (BackpropConfig, "bp", "batch_size", [0, -5], "≥ 1"),
+    (BackpropConfig, "bp", "optimizer", ["lion"], "one of adam, sgd"),
+    (BackpropConfig, "bp", "learning_rate", [0.0, -1.0, NAN], "> 0"),
+    (BackpropConfig, "bp", "schedule", ["linear"], "one of constant, cosine"),
+    (BackpropConfig, "bp", "loss", ["hinge"], "one of cross_entropy, squared"),
+    (BackpropConfig, "bp", "dropout", [1.0, -0.1, NAN], UNIT),
+    (BackpropConfig, "bp", "weight_decay", [-1e-9, NAN], "≥ 0"),
+    (BackpropConfig, "bp", "momentum", [1.0, -0.1, NAN], UNIT),
+    (PretrainingConfig, "pretraining", "samples", [0, -1], "null or ≥ 1"),
+    *(
+        (PretrainingConfig, "pretraining", key, [0, -1], "≥ 1")
+        for key in ("outer_iterations", "nmf_iterations", "lsq_iterations")
+    ),
+    (PretrainingConfig, "pretraining", "update", ["als"], "one of multiplicative, hals"),
+]
+
+
+@pytest.mark.parametrize(
+    ("config", "key", "value", "message"),
+    [
+        pytest.param(
+            config,
+            key,
+            value,
+            f"{group}.{key} must be {expected}, got {value!r}",
+            id=f"{group}.{key}={value}",
+        )
+        for config, group, key, values, expected in CASES
+        for value in values
+    ],
+)
+def test_impossible_values_are_refused(config, key, value, message):
+    with pytest.raises(ConfigError, match=f"^{re.escape(message)}$"):
+        config(**{key: value})
+
+
+@pytest.mark.parametrize(
+    ("config", "values"),
+    [
+        (SolverConfig, {"input_delta": 0.0, "hidden_delta": 0.999}),
+        (AlternatingConfig, {"batch_size": 1, "omega": 2.0, "averaging": 0.0, "weight_ridge": 0.0}),
+        (BackpropConfig, {"batch_size": 1, "dropout": 0.0, "momentum": 0.0, "weight_decay": 0.0}),
+        (PretrainingConfig, {"samples": None, "outer_iterations": 1}),
+    ],
+)
+def test_the_ends_of_the_ranges_are_allowed(config, values):
+    made = config(**values)
+    assert {key: getattr(made, key) for key in values} == values
