@@ -108,14 +108,16 @@ def _read(folder: Path) -> Run:
     summary = read_summary(folder)
     if not isinstance(summary, dict):
         raise ValueError(f"{SUMMARY} holds no table of values")
-    for key in ("train_error", "test_error", *COSTS):
-        if isinstance(summary[key], bool) or not isinstance(summary[key], int | float):
-            raise ValueError(f"{key} in {SUMMARY} is {summary[key]!r}, not a number")
-    if not isinstance(summary["layers"], list):
-        raise ValueError(f"layers in {SUMMARY} is {summary['layers']!r}, not a list of widths")
-    missing = [key for key in (*SETTINGS, "validation_error", "seed") if key not in summary]
+    missing = [key for key in (*SETTINGS, "seed", *ERRORS, *COSTS) if key not in summary]
     if missing:
         raise ValueError(f"{SUMMARY} has no {', '.join(missing)}")
+    for key in (*ERRORS, *COSTS):
+        value = summary[key]
+        if isinstance(value, int | float) or (value is None and key == "validation_error"):
+            continue
+        raise ValueError(f"{key} in {SUMMARY} is {value!r}, not a number")
+    if not isinstance(summary["layers"], list):
+        raise ValueError(f"layers in {SUMMARY} is {summary['layers']!r}, not a list of widths")
     rows = read_metrics(folder)
     epochs, errors, seconds = (
         [float(value) for row in rows if (value := row[key]) is not None]
@@ -209,8 +211,8 @@ def choose_errors(groups: Sequence[Group]) -> list[float]:
 def table(groups: Sequence[Group], errors: Sequence[float]) -> str:
     """Two Markdown tables: errors and costs; seconds to each test error in `errors` (%).
 
-    Errors are means ± standard deviations (n − 1; "-" for one seed), all else are means over the seeds. A time
-    is the mean over the seeds that reached the error, with "(k/n)" if not all did; "–" if none.
+    Errors are means ± standard deviations (n − 1; "-" for one seed), all else are means over the seeds. A
+    time is the mean over the seeds that reached the error, with "(k/n)" if not all did; "–" if none.
     """
     results = [["", "runs", "train %", "validation %", "test %", "pretrain s", "train s", "memory MB"]]
     times = [["seconds to a test error of", *(f"≤ {error:g} %" for error in errors)]]
@@ -373,7 +375,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         raise SystemExit(2)
     check(groups)
     errors = options.errors or choose_errors(groups)
-    print(f"{describe(groups)}: % of misclassified samples, mean ± standard deviation over the runs\n")
+    print(f"{describe(groups)}\nerrors in % of the samples, mean ± standard deviation over the runs\n")
     print(table(groups, errors))
     try:
         for path in filter(None, (options.output, options.csv)):

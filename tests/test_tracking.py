@@ -1,0 +1,236 @@
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from matplotlib.image import imread
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.plugins.hparams import metadata
+
+from nmfdnn.data import Dataset, Split
+from nmfdnn.network import Network, random_weights
+from nmfdnn.records import Record
+from nmfdnn.tracking import Tracker, confusion_figure, is_image, parts_figure, weights_figure
+from nmfdnn.training import PretrainedLayer
+
+HPARAMS = {"method": "nmf", "nmf.omega": 0.5, "network.bias": True, "bp.learning_rate": None}
+RECONSTRUCTION = [0.5, 0.25, 0.125, 0.0625]
+
+
+def dataset(image_shape: tuple[int, ...] | None, features: int) -> Dataset:
+    generator = torch.Generator().manual_seed(0)
+
+    def split(n: int) -> Split:
+        return Split(torch.rand(n, features, generator=generator), torch.arange(n) % 3)
+
+    classes = ("ankle boot", "bag", "coat")
+    return Dataset("tiny", split(12), None, split(9), classes, image_shape)
+
+
+def network(features: int, bias: bool = True) -> Network:
+    generator = torch.Generator().manual_seed(1)
+    return Network(random_weights([features, 5, 3], bias, "he", generator, like=torch.zeros(1)), bias)
+
+
+def layer(features: int, bias: bool = True) -> PretrainedLayer:
+    return PretrainedLayer(network(features, bias).weights[0], torch.rand(5, features), RECONSTRUCTION)
+
+
+def record(epoch: int, validation: float | None = 4.0, offset: float = 0.0) -> Record:
+    return Record(
+        epoch=epoch,
+        train_error=10.0 - epoch + offset,
+        validation_error=validation,
+        test_error=20.0 - epoch + offset,
+        objective=0.5,
+        train_seconds=1.5 * epoch,
+        learning_rate=0.75,
+        residuals=[0.1, 0.2],
+        weight_norms=[3.0, 4.0],
+    )
+
+
+def read(folder: Path) -> EventAccumulator:
+    return EventAccumulator(str(folder / "tensorboard"), size_guidance={"scalars": 0, "images": 0}).Reload()
+
+
+def curve(events: EventAccumulator, tag: str) -> list[tuple[int, float]]:
+    return [(event.step, event.value) for event in events.Scalars(tag)]
+
+
+def pictures(events: EventAccumulator) -> dict[str, np.ndarray]:
+    return {
+        tag: imread(io.BytesIO(events.Images(tag)[-1].encoded_image_string))
+        for tag in events.Tags()["images"]
+    }
+
+
+def track(folder: Path, data: Dataset, layers: list[PretrainedLayer], validation: float | None = 4.0) -> None:
+    with Tracker(folder) as tracker:
+        tracker.start("method: nmf\nepochs: 2\n", data, layers)
+        for epoch in range(3):
+            tracker.epoch(record(epoch, validation))
+        tracker.end(network(data.features), data, HPARAMS, {"test_error": 18.5, "train_seconds": 3.0})
+
+
+def test_a_run_can_be_read_back(tmp_path: Path) -> None:
+    track(tmp_path, dataset((4, 4), 16), [layer(16)])
+    events = read(tmp_path)
+    assert curve(events, "error/train") == [(0, 10), (1, 9), (2, 8)]
+    assert curve(events, "error/validation") == [(0, 4), (1, 4), (2, 4)]
+    assert curve(events, "error/test") == [(0, 20), (1, 19), (2, 18)]
+    assert curve(events, "objective/train")[2] == (2, 0.5)
+    assert curve(events, "residual/layer_2")[1] == (1, pytest.approx(0.2))
+    assert curve(events, "weight_norm/layer_1")[0] == (0, 3)
+    assert curve(events, "time/train_seconds") == [(0, 0), (1, 1.5), (2, 3)]
+    assert curve(events, "optimisation/learning_rate")[1] == (1, 0.75)
+    assert curve(events, "pretraining/reconstruction_layer_1") == list(enumerate(RECONSTRUCTION, start=1))
+    (text,) = events.Tensors("config/resolved/text_summary")
+    assert text.tensor_proto.string_val[0].decode() == "```yaml\nmethod: nmf\nepochs: 2\n```"
+
+
+def test_pictures_are_images_of_a_sensible_size_with_content(tmp_path: Path) -> None:
+    track(tmp_path, dataset((4, 4), 16), [layer(16)])
+    found = pictures(read(tmp_path))
+    assert set(found) == {
+        "images/nmf_parts",
+        "images/reconstructions",
+        "images/first_layer_weights",
+        "images/misclassified",
+        "images/confusion_matrix",
+    }
+    for tag, pixels in found.items():
+        assert 150 < pixels.shape[0] < 1600, tag
+        assert 500 < pixels.shape[1] < 1600, tag
+        assert np.ptp(pixels) > 0.5, tag
+
+
+def test_plain_vectors_give_no_pictures_but_the_confusion_matrix(tmp_path: Path) -> None:
+    track(tmp_path, dataset(None, 7), [layer(7)], validation=None)
+    events = read(tmp_path)
+    assert list(pictures(events)) == ["images/confusion_matrix"]
+    assert "error/validation" not in events.Tags()["scalars"]
+    assert "pretraining/reconstruction_layer_1" in events.Tags()["scalars"]
+
+
+def test_a_start_without_pretraining(tmp_path: Path) -> None:
+    track(tmp_path, dataset((3, 4, 4), 48), [])
+    events = read(tmp_path)
+    assert set(pictures(events)) == {
+        "images/first_layer_weights",
+        "images/misclassified",
+        "images/confusion_matrix",
+    }
+    assert not [tag for tag in events.Tags()["scalars"] if tag.startswith("pretraining/")]
+
+
+def test_hyperparameters_are_one_row_of_the_run_itself(tmp_path: Path) -> None:
+    track(tmp_path, dataset(None, 7), [])
+    assert [path.name for path in (tmp_path / "tensorboard").iterdir() if path.is_dir()] == []
+    events = read(tmp_path)
+    content = events.PluginTagToContent("hparams")
+    start = metadata.parse_session_start_info_plugin_data(content[metadata.SESSION_START_INFO_TAG])
+    values = {key: getattr(value, value.WhichOneof("kind")) for key, value in start.hparams.items()}
+    assert values == {"method": "nmf", "nmf.omega": 0.5, "network.bias": "true"}
+    experiment = metadata.parse_experiment_plugin_data(content[metadata.EXPERIMENT_TAG])
+    assert {info.name for info in experiment.hparam_infos} == set(HPARAMS)
+    metrics = {info.name.tag for info in experiment.metric_infos}
+    assert metrics == {"hparam/test_error", "hparam/train_seconds"}
+    assert curve(events, "hparam/test_error") == [(2, 18.5)]
+    assert metadata.SESSION_END_INFO_TAG in content
+
+
+def test_a_killed_run_keeps_its_curves(tmp_path: Path) -> None:
+    tracker = Tracker(tmp_path)
+    tracker.epoch(record(0))
+    tracker.epoch(record(1))
+    assert curve(read(tmp_path), "error/test") == [(0, 20), (1, 19)]  # neither closed nor ended
+    tracker.__exit__(None, None, None)
+
+
+def test_resuming_replaces_what_came_later_and_nothing_else(tmp_path: Path) -> None:
+    data = dataset((4, 4), 16)
+    with Tracker(tmp_path) as tracker:
+        tracker.start("epochs: 2", data, [layer(16)])
+        for epoch in range(4):  # killed after epoch 3; the checkpoint is of epoch 1
+            tracker.epoch(record(epoch))
+    with Tracker(tmp_path, resumed_at=1) as tracker:
+        for epoch in (2, 3):
+            tracker.epoch(record(epoch, offset=0.5))
+        tracker.end(network(16), data, HPARAMS, {"test_error": 18.5})
+    events = read(tmp_path)
+    assert curve(events, "error/test") == [(0, 20), (1, 19), (2, 18.5), (3, 17.5)]
+    assert curve(events, "pretraining/reconstruction_layer_1") == list(enumerate(RECONSTRUCTION, start=1))
+    assert [image.step for image in events.Images("images/nmf_parts")] == [0]
+    assert [image.step for image in events.Images("images/confusion_matrix")] == [3]
+
+
+@pytest.mark.parametrize("bias", [False, True])
+def test_reconstruction_errors_are_those_of_the_autoencoder(tmp_path: Path, bias: bool, monkeypatch) -> None:
+    data, given = dataset((4, 4), 16), layer(16, bias)
+    seen = []
+    monkeypatch.setattr(
+        "nmfdnn.tracking.reconstruction_figure",
+        lambda X, fit, shape: seen.append((X, fit)) or weights_figure(X, shape),
+    )
+    with Tracker(tmp_path) as tracker:
+        tracker.start("", data, [given])
+    ((X, fit),) = seen
+    inputs = torch.cat([X, torch.ones(len(X), 1)], dim=1) if bias else X
+    torch.testing.assert_close(fit, (inputs @ given.W).clamp(min=0) @ given.U)
+    torch.testing.assert_close(X, data.test.X)  # all nine: fewer than there is room for
+
+
+def test_the_confusion_matrix_has_true_classes_in_rows() -> None:
+    labels, predicted = torch.tensor([0, 0, 0, 1, 2]), torch.tensor([0, 1, 1, 1, 0])
+    (axes, _) = confusion_figure(labels, predicted, ("a", "b", "c")).axes
+    shares = axes.images[0].get_array()
+    np.testing.assert_allclose(shares, [[1 / 3, 2 / 3, 0], [0, 1, 0], [1, 0, 0]])
+    counts = {tuple(reversed(text.get_position())): text.get_text() for text in axes.texts}
+    assert counts == {(0, 0): "1", (0, 1): "2", (1, 1): "1", (2, 0): "1"}
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["a", "b", "c"]
+    assert axes.get_ylabel() == "true class"
+    assert "60.00 % wrong" in axes.get_title()
+
+
+def test_weights_show_the_64_strongest_units_symmetrically_about_zero() -> None:
+    rows = torch.rand(70, 16) - 0.4
+    rows[torch.tensor([0, 7, 20, 33, 48, 69])] *= 1e-3
+    axes = weights_figure(rows, (4, 4)).axes[0]
+    shown = [text.get_text() for text in axes.texts]
+    assert shown == [str(i) for i in range(70) if i not in {0, 7, 20, 33, 48, 69}]
+    assert len(axes.images) == 64
+    low, high = axes.images[0].get_clim()
+    assert low == -high < 0
+    np.testing.assert_allclose(axes.images[0].get_array(), rows[1].reshape(4, 4))
+
+
+def test_colour_weights_lie_around_a_medium_grey() -> None:
+    rows = torch.zeros(2, 12)
+    rows[0, 0], rows[0, 11] = -2.0, 1.0  # red of the first pixel, blue of the last
+    tile = weights_figure(rows, (3, 2, 2)).axes[0].images[0].get_array()
+    assert tile[0, 0].tolist() == [0, 0.5, 0.5]
+    assert tile[1, 1].tolist() == [0.5, 0.5, 0.75]
+
+
+def test_a_dead_part_is_drawn_black() -> None:
+    U = torch.tensor([[0.0, 0, 0, 0], [0, 4, 0, 2]])
+    dead, alive = (image.get_array() for image in parts_figure(U, (2, 2)).axes[0].images)
+    assert not dead.any()
+    assert alive.tolist() == [[0, 1], [0, 0.5]]
+
+
+@pytest.mark.parametrize(
+    ("shape", "drawable"),
+    [
+        ((8, 8), True),
+        ((1, 8, 8), True),
+        ((3, 4, 4), True),
+        (None, False),
+        ((8, 8, 3), False),
+        ((2, 3, 4, 5), False),
+    ],
+)
+def test_which_shapes_can_be_drawn(shape: tuple[int, ...] | None, drawable: bool) -> None:
+    assert is_image(shape) is drawable
