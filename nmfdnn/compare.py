@@ -214,7 +214,7 @@ def table(groups: Sequence[Group], errors: Sequence[float]) -> str:
     Errors are means ± standard deviations (n − 1; "-" for one seed), all else are means over the seeds. A
     time is the mean over the seeds that reached the error, with "(k/n)" if not all did; "–" if none.
     """
-    results = [["", "runs", "train %", "validation %", "test %", "pretrain s", "train s", "memory MB"]]
+    results = [["", "runs", "train %", "validation %", "test %", "pretrain s", "train s", "peak MB"]]
     times = [["seconds to a test error of", *(f"≤ {error:g} %" for error in errors)]]
     for group in groups:
         costs = [_mean(group.values(key)) for key in COSTS]
@@ -258,10 +258,10 @@ def _markdown(rows: Sequence[Sequence[str]]) -> str:
     """Aligned rows, the first the header; a long first cell continues in rows of its own."""
     lines = []
     for row in rows:
-        first, *more = textwrap.wrap(row[0], LABEL_WIDTH) or [""]
+        first, *more = _wrap(row[0])
         lines += [[first, *row[1:]], *([text, *[""] * (len(row) - 1)] for text in more)]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    head = len(textwrap.wrap(rows[0][0], LABEL_WIDTH)) or 1
+    head = len(_wrap(rows[0][0]))
     rule = [f":{'-' * (widths[0] - 1)}", *(f"{'-' * (width - 1)}:" for width in widths[1:])]
     lines.insert(head, rule)
     return "\n".join(
@@ -270,6 +270,10 @@ def _markdown(rows: Sequence[Sequence[str]]) -> str:
         + " |"
         for line in lines
     )
+
+
+def _wrap(label: str) -> list[str]:
+    return textwrap.wrap(label, LABEL_WIDTH, break_long_words=False, break_on_hyphens=False) or [""]
 
 
 def write_csv(path: Path, groups: Sequence[Group], errors: Sequence[float]) -> None:

@@ -54,7 +54,7 @@ def sweep(tmp_path: Path) -> Path:
         tmp_path / "sweep/1", [30, 20, 9, 6], seed=2, overrides=["seed=2", "method=nmf", "device=cpu"], pace=4
     )
     make_run(
-        tmp_path / "sweep/deeper/2",
+        tmp_path / "sweep/2/bp",
         [90, 40, 11, 8],
         method="bp",
         pretrain_seconds=0.0,
@@ -73,7 +73,7 @@ def cells(text: str, row: str) -> list[list[str]]:
 
 def test_runs_are_found_at_any_depth_and_counted_once(sweep: Path) -> None:
     runs = load_runs([sweep, sweep / "sweep", sweep / "sweep/0"])
-    assert [run.folder.name for run in runs] == ["0", "1", "2"]
+    assert [run.folder.name for run in runs] == ["0", "1", "bp"]
     assert [run.folder.name for run in load_runs([sweep / "sweep/0"])] == ["0"]
 
 
@@ -113,7 +113,8 @@ def test_the_table_has_exact_means_and_deviations(sweep: Path) -> None:
 
 def test_seconds_to_an_error_include_pretraining_and_count_the_seeds_that_reached_it(sweep: Path) -> None:
     text = table(group_runs(load_runs([sweep])), [35, 12, 6, 5, 1])
-    # Seed 1 (2 s an epoch) and seed 2 (4 s) reach 12 % after 1 and 2 epochs, 6 % after 2 and 3, on top of 10 s.
+    # On top of 10 s, seed 1 (2 s an epoch) reaches 12 % after 1 epoch, seed 2 (4 s an epoch) after 2.
+    # They reach 6 % after 2 and 3.
     assert cells(text, "nmf")[1] == ["10.0", "15.0", "18.0", "16.0 (1/2)", "–"]
     assert cells(text, "bp")[1] == ["4.00", "4.00", "–", "–", "–"]
 

@@ -70,22 +70,24 @@ def hals_step(A: Tensor, pair: Pair, kernels: Kernels = REFERENCE) -> Pair:
 
     `kernels` is not used: a column needs the columns before it.
     """
-    Z = _hals_columns(pair.Z, A @ pair.W.T, pair.W @ pair.W.T)
-    W = _hals_columns(pair.W.T, A.T @ Z, Z.T @ Z).T
-    return Pair(Z, W.contiguous())
+    Z = _hals_rows(pair.Z.T, pair.W @ A.T, pair.W @ pair.W.T).T
+    W = _hals_rows(pair.W, Z.T @ A, Z.T @ Z)
+    return Pair(Z, W)
 
 
-def _hals_columns(Z: Tensor, C: Tensor, G: Tensor) -> Tensor:
-    """Minimise ½‖A − ZW‖² over each column of Z ≥ 0 in turn, from C = AWᵀ and G = WWᵀ."""
-    Z = Z.clone()
+def _hals_rows(W: Tensor, C: Tensor, G: Tensor) -> Tensor:
+    """Minimise ½‖A − ZW‖² over each row of W ≥ 0 in turn, from C = ZᵀA and G = ZᵀZ.
+
+    The codes are updated as rows of Zᵀ, because a row is contiguous where a column is not.
+    """
+    W = W.clone(memory_format=torch.contiguous_format)
     diagonal = G.diagonal()
     floor = torch.finfo(G.dtype).eps * diagonal.max()
-    # A part that is (almost) zero says nothing about its column, which then stays as it is.
+    # A part that is (almost) zero says nothing about its row, which then stays as it is.
     step = torch.where(diagonal > floor, 1 / diagonal.clamp_min(torch.finfo(G.dtype).tiny), 0.0)
-    for j in range(Z.shape[1]):
-        Z[:, j] += step[j] * (C[:, j] - Z @ G[:, j])
-        Z[:, j].clamp_(min=0)
-    return Z
+    for row, target, products, scale in zip(W, C, G, step, strict=True):
+        row.add_(scale * (target - products @ W)).clamp_(min=0)
+    return W
 
 
 def starting_pair(
