@@ -121,7 +121,7 @@ def _farewell(summary: dict[str, object], folder: Path) -> None:
         summary["train_error"],
         held_out,
         summary["test_error"],
-        summary["epochs"],
+        summary["epochs_trained"],
         summary["pretrain_seconds"],
         summary["train_seconds"],
         summary["peak_memory_mb"],

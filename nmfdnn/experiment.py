@@ -18,12 +18,12 @@ from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from . import __version__, checkpoint
-from .config import Config
+from .config import METHODS, Config
 from .data import Dataset, load
 from .kernels import kernels
 from .network import Network
 from .records import Record, write_metrics, write_summary
-from .tracking import Tracker
+from .tracking import Hyperparameter, Tracker
 from .training import AlternatingTrainer, BackpropTrainer, Start, Trainer, starting_network
 
 log = logging.getLogger(__name__)
@@ -65,7 +65,7 @@ def run(config: Config, folder: Path, config_text: str = "", overrides: Sequence
     device = prepare(config)
     data = load(config.data, seed=config.seed, device=device, dtype=getattr(torch, config.dtype))
     fitted = config.fit_batches(len(data.train), overrides)
-    for name in ("nmf", "bp"):
+    for name in METHODS:
         if getattr(fitted, name) != getattr(config, name) and config.method == name:
             asked, size = getattr(config, name).batch_size, getattr(fitted, name).batch_size
             log.info("%s.batch_size lowered from %d to all %d training samples", name, asked, size)
@@ -230,7 +230,8 @@ def _summary(
         "seed": config.seed,
         "device": str(device),
         "dtype": config.dtype,
-        "epochs": progress.records[-1].epoch,
+        "epochs": config.epochs,
+        "epochs_trained": progress.records[-1].epoch,
         "train_error": best.train_error,
         "validation_error": best.validation_error,
         "test_error": best.test_error,
@@ -252,16 +253,21 @@ def _summary(
     }
 
 
-def _hyperparameters(config: Config) -> dict[str, str | int | float | bool]:
-    """The flat part of the configuration that can matter for the result, for TensorBoard's HParams tab."""
+def _hyperparameters(config: Config) -> dict[str, Hyperparameter]:
+    """The part of the configuration that can matter for the result, flat, for TensorBoard's HParams tab.
+
+    Every run has the same keys, those of the other method being empty, because TensorBoard takes the table's
+    columns from the first run that it finds.
+    """
     values: dict[str, Any] = {
         "data": config.data.name,
         **{key: getattr(config, key) for key in ("experiment", "method", "epochs", "seed", "dtype")},
     }
-    for name in ("network", "solver", config.method):
+    for name in ("network", "solver", *METHODS):
         for key, value in asdict(getattr(config, name)).items():
-            values[f"{name}.{key}"] = value
-    return {k: v if isinstance(v, (str, int, float, bool)) else str(v) for k, v in values.items()}
+            values[f"{name}.{key}"] = None if name in METHODS and name != config.method else value
+    plain = (str, int, float, bool, type(None))
+    return {key: value if isinstance(value, plain) else str(value) for key, value in values.items()}
 
 
 def peak_memory_mb(device: torch.device) -> float:

@@ -49,9 +49,17 @@ class Factors(Protocol):
         """Q diag(s²/(ridge + s²)) Qᵀ W (k × m): turns a least-squares solution into a ridge solution."""
 
 
-def delta_floor(A: Tensor) -> float:
-    """Smallest relative singular value of A (n × k) that is told from rounding: ε min(n, k)."""
-    return min(A.shape) * torch.finfo(A.dtype).eps
+def delta_floor(A: Tensor, method: str = "svd") -> float:
+    """Smallest relative singular value of A (n × k) that a method tells from rounding.
+
+    For svd it is ε min(n, k). Squaring costs half of the digits: below √(k ε), with the ε of float64 in which
+    eigh works, a Gram matrix holds only rounding; and Cholesky needs a damping of several ε s₁² to exist.
+    """
+    eps = torch.finfo(A.dtype).eps
+    floor = min(A.shape) * eps
+    if method == "eigh":
+        return max(floor, math.sqrt(A.shape[1] * torch.finfo(torch.float64).eps))
+    return max(floor, math.sqrt(16 * eps)) if method == "cholesky" else floor
 
 
 @dataclass(frozen=True)
@@ -131,7 +139,7 @@ def factor(A: Tensor, method: str = "svd", delta: float = 1e-14) -> Factors:
     require(0 <= delta < 1, "delta", "in [0, 1)", delta)
     if A.ndim != 2:
         raise ConfigError(f"A must be a matrix (two dimensions), got shape {tuple(A.shape)}")
-    delta = max(delta, delta_floor(A))
+    delta = max(delta, delta_floor(A, method))
     if method == "cholesky":
         G = gram(A)
         return CholeskyFactors(A, G, cholesky(G, delta**2 * float(largest_eigenvalue(G))))
@@ -144,8 +152,7 @@ def factor(A: Tensor, method: str = "svd", delta: float = 1e-14) -> Factors:
     except torch.linalg.LinAlgError as error:
         raise _not_finite(A) from error
     s = eigenvalues.flip(0).clamp_min(0).sqrt()
-    # Squaring costs half of the digits: below √(k ε) the float64 Gram matrix holds only rounding.
-    keep = _rank(s, max(delta, math.sqrt(A.shape[1] * torch.finfo(torch.float64).eps)))
+    keep = _rank(s, delta)
     return EighFactors(Q.flip(1)[:, :keep].to(A.dtype), s[:keep].to(A.dtype), A)
 
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
+import nmfdnn.configs
 import pytest
 import torch
 from hydra.errors import ConfigCompositionException
 from runs import TINY, composed, configured, names
 
-import nmfdnn.configs
 from nmfdnn.data import SCHEMAS
 from nmfdnn.errors import ConfigError
 from nmfdnn.experiment import run
@@ -105,7 +105,7 @@ def test_an_impossible_value_is_named_with_its_range(override, message):
 
 
 def test_patience_needs_validation():
-    with pytest.raises(ConfigError, match="set data.validation above 0"):
+    with pytest.raises(ConfigError, match=r"set data\.validation above 0"):
         configured("patience=2", "data.validation=0")
 
 
