@@ -23,6 +23,10 @@ class SingularMatrixError(NmfdnnError):
     """A system cannot be solved as it stands."""
 
 
+class NotFiniteError(SingularMatrixError):
+    """A matrix to be factored holds NaN or infinity, in an iteration a sign of divergence."""
+
+
 def require(condition: bool, key: str, expected: str, value: object) -> None:
     """Raise a `ConfigError` that names the key, the allowed range and the value, unless `condition` holds."""
     if not condition:

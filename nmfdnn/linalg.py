@@ -28,7 +28,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from .errors import ConfigError, SingularMatrixError, require
+from .errors import ConfigError, NotFiniteError, SingularMatrixError, require
 
 METHODS = ("svd", "eigh", "cholesky")
 
@@ -102,11 +102,12 @@ class EighFactors(_Spectral):
 
 @dataclass(frozen=True)
 class CholeskyFactors:
-    """AᵀA = G and the lower Cholesky factor L of G + damping."""
+    """AᵀA = G, the lower Cholesky factor L of G + damping, and the least damping that rounding allows."""
 
     A: Tensor
     G: Tensor
     L: Tensor
+    least: float
 
     def solve(self, R: Tensor) -> Tensor:
         return self.solve_gram(self.A.T @ R)
@@ -118,7 +119,7 @@ class CholeskyFactors:
         return replace(self, A=A)
 
     def shrink(self, W: Tensor, ridge: float) -> Tensor:
-        return torch.cholesky_solve(self.G @ W, cholesky(self.G, ridge))
+        return torch.cholesky_solve(self.G @ W, cholesky(self.G, max(ridge, self.least)))
 
 
 def factor(A: Tensor, method: str = "svd", delta: float = 1e-14) -> Factors:
@@ -130,7 +131,8 @@ def factor(A: Tensor, method: str = "svd", delta: float = 1e-14) -> Factors:
         delta: relative cut-off δ in [0, 1), in units of the largest singular value.
 
     Raises:
-        SingularMatrixError: A holds NaN or infinity, or no factorization was found.
+        NotFiniteError: A, or its Gram matrix, holds NaN or infinity.
+        SingularMatrixError: no factorization was found.
         ConfigError: `method` or `delta` is outside its range.
 
     Not guaranteed: that `cholesky` equals the others when A has singular values around δ s₁.
@@ -142,7 +144,8 @@ def factor(A: Tensor, method: str = "svd", delta: float = 1e-14) -> Factors:
     delta = max(delta, delta_floor(A, method))
     if method == "cholesky":
         G = gram(A)
-        return CholeskyFactors(A, G, cholesky(G, delta**2 * float(largest_eigenvalue(G))))
+        top = float(largest_eigenvalue(G))
+        return CholeskyFactors(A, G, cholesky(G, delta**2 * top), delta_floor(A, method) ** 2 * top)
     try:
         if method == "svd":
             P, s, Qh = torch.linalg.svd(A, full_matrices=False)
@@ -200,9 +203,9 @@ def _rank(s: Tensor, delta: float) -> int:
     return int((s > delta * s[0]).sum()) if len(s) else 0
 
 
-def _not_finite(A: Tensor) -> SingularMatrixError:
+def _not_finite(A: Tensor) -> NotFiniteError:
     bad = int((~torch.isfinite(A)).sum())
-    return SingularMatrixError(
+    return NotFiniteError(
         f"a matrix of shape {tuple(A.shape)} has {bad} NaN or infinite entries: "
         "the iteration diverged (lower omega or raise the ridge), or the input data is not finite"
     )

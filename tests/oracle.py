@@ -145,12 +145,14 @@ def weights(
     return ridge(full, full @ W, penalty) if penalty else W
 
 
-def codes(B: Array, Z: Array, W: Array, omega: float, penalty: float = 0.0, free: bool = False) -> Array:
+def codes(
+    B: Array, Z: Array, W: Array, omega: float, penalty: float = 0.0, free: bool = False, delta: float = 1e-12
+) -> Array:
     """One nonlinear least-squares step of Z, projected."""
     k = Z.shape[1]
     residual = B - relu(hat(Z, len(W) > k) @ W)
     W = W[:k]
-    Z = Z + omega * residual @ np.linalg.pinv(W, rcond=1e-12)
+    Z = Z + omega * residual @ np.linalg.pinv(W, rcond=delta)
     if penalty:  # (I + λ(WWᵀ)⁻¹)⁻¹ = WWᵀ(WWᵀ + λI)⁻¹
         Z = Z @ W @ W.T @ np.linalg.inv(W @ W.T + penalty * np.eye(k))
     return Z if free else relu(Z)

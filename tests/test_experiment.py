@@ -32,8 +32,8 @@ def test_what_a_run_leaves(method, tmp_path):
     config = configured(*TINY, *method, "epochs=3")
     summary = run(config, tmp_path, text_of(*TINY, *method, "epochs=3"), [*TINY, *method])
     assert summary == read_summary(tmp_path)
-    required = """method experiment data layers seed device dtype epochs train_error validation_error test_error
-        best_validation_epoch train_seconds pretrain_seconds peak_memory_mb parameters versions
+    required = """method experiment data layers seed device dtype epochs train_error validation_error
+        test_error best_validation_epoch train_seconds pretrain_seconds peak_memory_mb parameters versions
         git_commit"""
     assert set(required.split()) <= set(summary)
     assert summary["layers"] == [12, 16, 8, 3]

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ..errors import ConfigError, require
+from ..errors import ConfigError, NotFiniteError, require
 
 
 class Pair(NamedTuple):
@@ -83,9 +83,12 @@ def iterate(
     ended = "max_iterations"
     while done < stopping.max_iterations:
         block = min(stopping.check_every, stopping.max_iterations - done)
-        for _ in range(block):
-            pair = step(pair)
-        value = float(objective(pair))
+        try:
+            for _ in range(block):
+                pair = step(pair)
+            value = float(objective(pair))
+        except NotFiniteError:
+            value = math.nan
         if not math.isfinite(value):
             ended = "diverged"
             break

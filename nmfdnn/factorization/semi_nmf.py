@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..errors import require
+from ..errors import ConfigError, require
 from ..kernels import REFERENCE, Kernels
 from ..linalg import factor
 from .driver import Pair, Result, Stopping, check_factor, check_matrix, half_square, iterate
@@ -72,6 +72,10 @@ def semi_nmf(
     check_matrix(A)
     regularisation = regularisation or Regularisation()
     Z, W = start_codes(A, rank, bias, start, generator)
+    if bool((Z < 0).any()):
+        raise ConfigError(
+            "given codes Z must be nonnegative: multiplicative updates keep signs; clip Z first"
+        )
     if W is None:
         W = least_squares_weights(A, Z, bias, regularisation)
     return iterate(

@@ -187,8 +187,8 @@ class AlternatingTrainer:
 
     def state(self) -> dict[str, Any]:
         return {
-            "weights": self.weights,
-            "average": self.average,
+            "weights": list(self.weights),
+            "average": list(self.average),
             "updates": self.updates,
             "generator": self.generator.get_state(),
         }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from dataclasses import dataclass
 from typing import Any
@@ -117,8 +118,8 @@ class BackpropTrainer:
 
     def state(self) -> dict[str, Any]:
         return {
-            "weights": [W.detach() for W in self.weights],
-            "optimizer": self.optimizer.state_dict(),
+            "weights": [W.detach().clone() for W in self.weights],
+            "optimizer": copy.deepcopy(self.optimizer.state_dict()),
             "steps": self.steps,
             "generator": self.generator.get_state(),
             "mask_generator": self.mask_generator.get_state(),

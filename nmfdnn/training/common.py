@@ -43,7 +43,7 @@ class Trainer(Protocol):
         """The objective that the method minimises, per sample."""
 
     def state(self) -> dict[str, Any]:
-        """Everything that the next epoch depends on, as tensors and plain containers."""
+        """A copy of everything that the next epoch depends on, as tensors and plain containers."""
 
     def load_state(self, state: dict[str, Any]) -> None:
         """Continue from a `state`."""

@@ -67,6 +67,22 @@ def test_iteration_with_every_pseudo_inverse(method, put, rng):
     assert oracle.error(found.W, expected[1]) < 1e-10
 
 
+@pytest.mark.parametrize("method", ["svd", "eigh"])
+def test_delta_truncates_codes_and_weights(method, put, rng):
+    """One of four directions is below δ s₁, in Z for the weight step and in W for the code step."""
+    spectrum, delta = np.array([4, 2, 1, 1e-3]), 1e-2
+    A, Z, W = problem(rng, 30, 4, 9, False)
+    Z, W = np.abs(oracle.with_spectrum(30, 4, spectrum)), oracle.with_spectrum(4, 9, spectrum)
+    regularisation = Regularisation(method, delta)
+    found = nonlinear_semi_nmf_step(put(A), Pair(put(Z), put(W)), False, Alternation(0, 2), regularisation)
+    expected = oracle.codes(A, oracle.codes(A, Z, W, 1.0, delta=delta), W, 1.0, delta=delta)
+    assert oracle.error(found.Z, expected) < 1e-10
+    Z = oracle.with_spectrum(30, 4, spectrum)
+    found = nonlinear_semi_nmf_step(put(A), Pair(put(Z), put(W)), False, Alternation(1, 0), regularisation)
+    expected = oracle.weights(Z, A, W, 1.0, full=oracle.truncated(Z, delta))
+    assert oracle.error(found.W, expected) < 1e-10
+
+
 @pytest.mark.parametrize("order", ["weights_first", "codes_first"])
 @pytest.mark.parametrize("bias", [False, True])
 @pytest.mark.parametrize("method", METHODS)

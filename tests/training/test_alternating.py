@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import oracle
 import pytest
@@ -84,6 +86,22 @@ def test_update_returns_the_codes_and_equals_oracle(bias, device):
     W, Z = oracle.alternating_update(oracle.array(X), oracle.array(Y), start, settings(config, EXACT, bias))
     for found, expected in zip([*trainer.weights, *codes], [*W, *Z], strict=True):
         assert oracle.error(found, expected) < 1e-10
+
+
+@pytest.mark.parametrize("bias", [False, True])
+def test_hidden_layers_are_updated_from_the_output_down(bias, put, rng):
+    widths = [8, 10, 9, 7, 3]
+    start = [rng.standard_normal((a + bias, b)) * a**-0.5 for a, b in pairwise(widths)]
+    X, labels = rng.random((90, 8)), rng.integers(0, 3, 90)
+    config = AlternatingConfig(90, weight_steps=2, input_factor="batch")
+    network = Network([put(W) for W in start], bias)
+    trainer = AlternatingTrainer(
+        network, put(X), put(labels, torch.int64), config, EXACT, torch.Generator().manual_seed(0)
+    )
+    codes = trainer.update(trainer.X, trainer.Y)
+    W, Z = oracle.alternating_update(X, np.eye(3)[labels], start, settings(config, EXACT, bias))
+    for found, expected in zip([*trainer.weights, *codes], [*W, *Z], strict=True):
+        assert oracle.error(found, expected) < 1e-9
 
 
 @pytest.mark.parametrize("method", ["svd", "eigh"])

@@ -49,6 +49,25 @@ def test_layers_equal_oracle(bias, update, samples, put, rng):
         A = oracle.relu(oracle.hat(A, bias) @ W)
 
 
+@pytest.mark.parametrize(("input_delta", "hidden_delta"), [(0.2, 1e-12), (1e-12, 0.2)])
+def test_input_and_hidden_layers_have_their_own_delta(input_delta, hidden_delta, put, rng):
+    X = rng.random((50, 9))
+    solver = SolverConfig("svd", input_delta, hidden_delta)
+    config = PretrainingConfig(None, 1, 3, 2)
+    layers = pretrain(put(X), [5, 4], False, config, solver, torch.Generator().manual_seed(0))
+    draw, A = torch.Generator().manual_seed(0), X
+    for layer, width, delta in zip(layers, [5, 4], [input_delta, hidden_delta], strict=True):
+        singular = np.linalg.svd(A, compute_uv=False)
+        assert singular[-1] / singular[0] < 0.2  # so δ = 0.2 matters
+        Z, U = (
+            torch.rand(shape, generator=draw, dtype=torch.float64).numpy()
+            for shape in ((len(A), width), (width, A.shape[1]))
+        )
+        W, U, _ = oracle.pretrained_layer(A, Z, U, 1, 3, 2, False, delta)
+        assert oracle.error(layer.W, W) < 1e-8
+        A = oracle.relu(A @ W)
+
+
 @pytest.mark.parametrize("update", ["multiplicative", "hals"])
 @pytest.mark.parametrize("bias", [False, True])
 def test_reconstruction_of_planted_data_falls(bias, update, put, rng, dtype):
