@@ -9,6 +9,9 @@ import pytest
 import torch
 from torch import Tensor
 
+# The matrices here are small: threads would cost more than they give, and very much more on a busy machine.
+torch.set_num_threads(1)
+
 DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
 
 
