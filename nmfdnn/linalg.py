@@ -145,6 +145,8 @@ def factor(A: Tensor, method: str = "svd", delta: float = 1e-14) -> Factors:
     if method == "cholesky":
         G = gram(A)
         top = float(largest_eigenvalue(G))
+        if not math.isfinite(top):
+            raise _not_finite(A)
         return CholeskyFactors(A, G, cholesky(G, delta**2 * top), delta_floor(A, method) ** 2 * top)
     try:
         if method == "svd":
