@@ -182,7 +182,7 @@ def pretrained_layer(
     delta: float,
     update: str = "multiplicative",
 ) -> tuple[Array, Array, list[float]]:
-    """Encoder W, decoder U and the relative reconstruction errors, from the random start (Z, U)."""
+    """Encoder W, decoder U, relative reconstruction errors, from the random start (Z, U); unit code size."""
     inputs = hat(A, bias)
     kept = truncated(inputs, delta)
     W = np.zeros((inputs.shape[1], Z.shape[1]))
@@ -194,7 +194,8 @@ def pretrained_layer(
             W = W + np.linalg.pinv(kept, rcond=1e-12) @ (Z - relu(inputs @ W))
         Z = relu(inputs @ W)
         errors.append(float(np.linalg.norm(A - Z @ U) / np.linalg.norm(A)))
-    return W, U, errors
+    size = np.sqrt(np.mean(Z**2))
+    return W / size, size * U, errors
 
 
 def alternating_update(

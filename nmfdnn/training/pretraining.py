@@ -50,7 +50,8 @@ class PretrainedLayer:
 
     Attributes:
         W: encoder weights, fan-in (+ 1) × fan-out.
-        U: NMF parts, fan-out × fan-in: the decoder.
+        U: NMF parts, fan-out × fan-in: the decoder. W and U are scaled such that the codes f(ÂW) have
+            root mean square one on the samples used, which leaves the product f(ÂW)U as it is.
         reconstruction: after each alternation ‖A − f(ÂW)U‖/‖A‖, the autoencoder's relative error.
     """
 
@@ -113,4 +114,7 @@ def _autoencoder(
             W = weight_step(inputs, Z, W, factors, omega=1.0, kernels=kernels)
         Z = (inputs @ W).relu_()
         reconstruction.append(float((A - Z @ U).norm() / norm))
-    return PretrainedLayer(W, U, reconstruction)
+    # f(ÂW)U does not change with a positive scale that moves from U to W. NMF leaves codes of any size, mostly
+    # tiny, beside which a bias or an absolute ridge would be huge: give them a root mean square of one.
+    scale = float(Z.square().mean().sqrt()) or 1.0
+    return PretrainedLayer(W / scale, U * scale, reconstruction)

@@ -78,6 +78,7 @@ def test_reconstruction_of_planted_data_falls(bias, update, put, rng, dtype):
     assert errors[-1] < 0.5 * errors[0]
     assert errors[-1] < 0.1
     Z = oracle.relu(oracle.hat(oracle.array(X), bias) @ oracle.array(layer.W))
+    assert np.mean(Z**2) == pytest.approx(1, rel=1e-3)
     shown = np.linalg.norm(oracle.array(X) - Z @ oracle.array(layer.U)) / np.linalg.norm(oracle.array(X))
     assert errors[-1] == pytest.approx(shown, rel=1e-3)
 
