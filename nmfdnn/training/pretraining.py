@@ -114,7 +114,7 @@ def _autoencoder(
             W = weight_step(inputs, Z, W, factors, omega=1.0, kernels=kernels)
         Z = (inputs @ W).relu_()
         reconstruction.append(float((A - Z @ U).norm() / norm))
-    # f(ÂW)U does not change with a positive scale that moves from U to W. NMF leaves codes of any size, mostly
+    # f(ÂW)U does not change with a positive scale that moves from U to W. NMF leaves codes of any size, often
     # tiny, beside which a bias or an absolute ridge would be huge: give them a root mean square of one.
     scale = float(Z.square().mean().sqrt()) or 1.0
     return PretrainedLayer(W / scale, U * scale, reconstruction)
