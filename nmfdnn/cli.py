@@ -19,6 +19,7 @@ from .config import Config
 from .data import SCHEMAS
 from .errors import CheckpointError, ConfigError, NmfdnnError
 from .experiment import run
+from .records import replace_text
 
 RESOLVED = "config.yaml"
 
@@ -100,7 +101,7 @@ def _job(cfg: DictConfig) -> float | None:
         config = replace(to_config(cfg), resume=resume)
         config.torch_device()
         text = OmegaConf.to_yaml(cfg, resolve=True)
-        (folder / RESOLVED).write_text(text)
+        replace_text(folder / RESOLVED, text)
         summary = run(config, folder, text, overrides)
     except NmfdnnError as error:
         log.error("%s", error)

@@ -6,6 +6,7 @@ Errors are percentages of misclassified samples, seconds are wall-clock, the obj
 from __future__ import annotations
 
 import csv
+import io
 import json
 import os
 from dataclasses import asdict, dataclass, field
@@ -51,16 +52,22 @@ class Record:
         return row
 
 
+def replace_text(path: Path, text: str) -> None:
+    """Write a file through a temporary one, so that a kill at any moment leaves the old or the new text."""
+    temporary = path.with_name(f".{path.name}")
+    temporary.write_text(text)
+    os.replace(temporary, path)
+
+
 def write_metrics(folder: Path, records: list[Record]) -> None:
-    """Write `metrics.csv` whole, by a temporary file: at every moment it is complete."""
+    """Write `metrics.csv` whole: at every moment it is complete."""
     rows = [record.row() for record in records]
     columns = list(dict.fromkeys(column for row in rows for column in row))
-    temporary = folder / f".{METRICS}"
-    with temporary.open("w", newline="") as file:
-        writer = csv.DictWriter(file, columns)
-        writer.writeheader()
-        writer.writerows(rows)
-    os.replace(temporary, folder / METRICS)
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, columns, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    replace_text(folder / METRICS, text.getvalue())
 
 
 def read_metrics(folder: Path) -> list[dict[str, float | None]]:
@@ -71,10 +78,8 @@ def read_metrics(folder: Path) -> list[dict[str, float | None]]:
 
 
 def write_summary(folder: Path, summary: dict[str, Any]) -> None:
-    """Write `summary.json` by a temporary file."""
-    temporary = folder / f".{SUMMARY}"
-    temporary.write_text(json.dumps(summary, indent=2) + "\n")
-    os.replace(temporary, folder / SUMMARY)
+    """Write `summary.json`."""
+    replace_text(folder / SUMMARY, json.dumps(summary, indent=2) + "\n")
 
 
 def read_summary(folder: Path) -> dict[str, Any]:
