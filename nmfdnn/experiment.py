@@ -121,9 +121,7 @@ def _generator(seed: int, stream: int) -> torch.Generator:
 
 
 def _start(config: Config, data: Dataset, generator: torch.Generator) -> Start:
-    if config.network.start == "pretrained":
-        log.info("pre-training %d hidden layers", len(config.network.hidden))
-    start = starting_network(
+    return starting_network(
         data.train.X,
         data.train.labels,
         data.n_classes,
@@ -133,9 +131,6 @@ def _start(config: Config, data: Dataset, generator: torch.Generator) -> Start:
         generator,
         kernels(config.kernels),
     )
-    for index, layer in enumerate(start.layers, start=1):
-        log.info("pre-trained layer %d: relative reconstruction error %.3f", index, layer.reconstruction[-1])
-    return start
 
 
 def _trainer(config: Config, start: Network, data: Dataset, order: torch.Generator) -> Trainer:

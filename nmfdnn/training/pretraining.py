@@ -6,6 +6,7 @@ least squares in turn; W is kept as the layer's weights and f(ÂW) is the next l
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 
 import torch
@@ -16,6 +17,8 @@ from ..factorization import Pair, affine, hals_step, multiplicative_step, weight
 from ..kernels import REFERENCE, Kernels
 from ..linalg import factor
 from .alternating import SolverConfig
+
+log = logging.getLogger(__name__)
 
 
 @dataclass
@@ -114,6 +117,13 @@ def _autoencoder(
             W = weight_step(inputs, Z, W, factors, omega=1.0, kernels=kernels)
         Z = (inputs @ W).relu_()
         reconstruction.append(float((A - Z @ U).norm() / norm))
+        log.info(
+            "pre-training %d units: alternation %d of %d, relative reconstruction error %.3f",
+            width,
+            len(reconstruction),
+            config.outer_iterations,
+            reconstruction[-1],
+        )
     # f(ÂW)U does not change with a positive scale that moves from U to W. NMF leaves codes of any size, often
     # tiny, beside which a bias or an absolute ridge would be huge: give them a root mean square of one.
     scale = float(Z.square().mean().sqrt()) or 1.0

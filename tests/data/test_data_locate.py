@@ -17,8 +17,8 @@ RAW = "FashionMNIST/raw"
 @pytest.fixture(autouse=True)
 def empty_place(tmp_path, monkeypatch):
     """A working directory without data, no variable set, no system folder with the genuine set."""
-    (tmp_path / "work").mkdir()
-    monkeypatch.chdir(tmp_path / "work")
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
     monkeypatch.delenv("NMFDNN_DATA", raising=False)
     expect(monkeypatch, "fashion_mnist", image_set(0), system=tmp_path / "system")
 
@@ -57,9 +57,9 @@ def test_root(tmp_path, place, packed):
 
 
 def test_relative_root_and_home(tmp_path, monkeypatch):
-    write(tmp_path / "work" / "sets", image_set(0))
+    write(tmp_path / "here" / "sets", image_set(0))
     assert holds(load(FashionMNIST(root="sets", scale=False)), 0)
-    monkeypatch.setenv("HOME", str(tmp_path / "work"))
+    monkeypatch.setenv("HOME", str(tmp_path / "here"))
     monkeypatch.chdir(tmp_path)
     assert holds(load(FashionMNIST(root="~/sets", scale=False)), 0)
 
@@ -67,7 +67,7 @@ def test_relative_root_and_home(tmp_path, monkeypatch):
 def test_order_of_places(tmp_path, monkeypatch):
     """Each place holds another set; filled from the last to the first, the newest always wins."""
     monkeypatch.setenv("NMFDNN_DATA", str(tmp_path / "variable"))
-    order = ["system", f"work/data/{RAW}", f"variable/{RAW}"]
+    order = ["system", f"here/data/{RAW}", f"variable/{RAW}"]
     for seed, place in enumerate(order):
         expect(monkeypatch, "fashion_mnist", image_set(seed), system=tmp_path / "system")
         write(tmp_path / place, image_set(seed), packed=place == "system")
@@ -99,7 +99,7 @@ def test_nothing_found_lists_places_and_remedies(tmp_path, monkeypatch):
     with pytest.raises(DataError) as caught:
         load(FashionMNIST())
     message = str(caught.value)
-    for place in (f"variable/{RAW}", f"work/data/{RAW}", "system"):
+    for place in (f"variable/{RAW}", f"here/data/{RAW}", "system"):
         assert str(tmp_path / place) in message
     for remedy in ("data.root=", "dataset-fashion-mnist", "data.download=true"):
         assert remedy in message
@@ -120,7 +120,7 @@ def test_one_of_the_four_files_is_missing(tmp_path, name):
 
 def test_mnist_is_not_taken_for_fashion(tmp_path):
     """Both use the same file names: a data folder that holds files directly says nothing about which set."""
-    write(tmp_path / "work" / "data", image_set(0))
+    write(tmp_path / "here" / "data", image_set(0))
     with pytest.raises(DataError, match="Fashion-MNIST was not found"):
         load(FashionMNIST())
 
@@ -142,7 +142,7 @@ def fails(error):
     )
 
 
-@pytest.mark.parametrize("target", ["root", "variable", "work/data"])
+@pytest.mark.parametrize("target", ["root", "variable", "here/data"])
 def test_download_fills_the_first_place(tmp_path, monkeypatch, torchvision, target):
     torchvision(DOWNLOADS.format(source=str(write(tmp_path / "server", image_set(0)))))
     if target == "variable":
@@ -156,7 +156,7 @@ def test_download_fills_the_first_place(tmp_path, monkeypatch, torchvision, targ
 def test_download_completes_what_was_left_unfinished(tmp_path, torchvision):
     contents = image_set(0)
     torchvision(DOWNLOADS.format(source=str(write(tmp_path / "server", contents))))
-    write(tmp_path / "work" / "data" / RAW, {IDX_NAMES[0]: contents[IDX_NAMES[0]]})
+    write(tmp_path / "here" / "data" / RAW, {IDX_NAMES[0]: contents[IDX_NAMES[0]]})
     with pytest.raises(DataError, match="missing: train-labels"):
         load(FashionMNIST())
     assert holds(load(FashionMNIST(download=True, scale=False)), 0)
@@ -182,7 +182,7 @@ def test_torchvision_that_does_not_load(torchvision, error):
 def test_no_network(torchvision, error):
     torchvision(fails(error))
     message = (
-        rf"Fashion-MNIST could not be downloaded .*check the network, or place .* in .*/work/data/{RAW}$"
+        rf"Fashion-MNIST could not be downloaded .*check the network, or place .* in .*/here/data/{RAW}$"
     )
     with pytest.raises(DataError, match=message):
         load(FashionMNIST(download=True))
