@@ -320,7 +320,12 @@ def figure(groups: Sequence[Group]) -> Figure:
     by_epoch.set(xlabel="epoch", ylabel="test error (%)")
     by_time.set(xlabel="seconds of pre-training and training")
     by_epoch.xaxis.get_major_locator().set_params(integer=True)
-    errors = [error for group in groups for run in group.runs for error in run.test_errors]
+    # A random start guesses; shown in full it would press the curves together. The axis begins at the errors
+    # after one epoch, or at a start that is about as good.
+    runs = [run for group in groups for run in group.runs]
+    later = [error for run in runs for error in run.test_errors[1:]] or [run.test_errors[0] for run in runs]
+    errors = later + [run.test_errors[0] for run in runs if run.test_errors[0] <= 2 * max(later)]
+    by_epoch.set_ylim(0.95 * min(errors), 1.05 * max(errors) or None)
     if min(errors) > 0 and max(errors) > 4 * min(errors):
         by_epoch.set_yscale("log")
         _label(by_epoch.yaxis, min(errors), max(errors))
