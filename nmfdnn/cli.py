@@ -70,6 +70,8 @@ def stored_config(folder: Path, cfg: DictConfig, overrides: list[str]) -> DictCo
     assert isinstance(stored, DictConfig)
     for override in OverridesParser.create().parse_overrides(overrides):
         key = override.key_or_group
+        if key == "epochs":
+            stored.epochs = cfg.epochs
         if key in ("resume", "epochs"):
             continue
         asked, kept = OmegaConf.select(cfg, key), OmegaConf.select(stored, key)
@@ -78,8 +80,6 @@ def stored_config(folder: Path, cfg: DictConfig, overrides: list[str]) -> DictCo
                 f"the run in {folder} has {key}={kept}, not {asked}: leave {override.input_line!r} out to "
                 "continue it, or start a run in another hydra.run.dir (only epochs may change)"
             )
-    if any(override.partition("=")[0] == "epochs" for override in overrides):
-        stored.epochs = cfg.epochs
     return stored
 
 
@@ -134,7 +134,3 @@ def _farewell(summary: dict[str, object], folder: Path) -> None:
 def main() -> None:
     """Entry point."""
     _job()
-
-
-if __name__ == "__main__":
-    main()

@@ -20,11 +20,11 @@ from .nonlinear_semi_nmf import Alternation, nonlinear_semi_nmf, nonlinear_semi_
 from .semi_nmf import (
     Regularisation,
     affine,
+    augmented,
     least_squares_weights,
     multiplicative_code_step,
     semi_nmf,
     semi_nmf_step,
-    with_ones,
 )
 
 __all__ = [
@@ -34,6 +34,7 @@ __all__ = [
     "Result",
     "Stopping",
     "affine",
+    "augmented",
     "code_step",
     "hals_step",
     "least_squares_weights",
@@ -47,5 +48,4 @@ __all__ = [
     "semi_nmf_step",
     "weight_factors",
     "weight_step",
-    "with_ones",
 ]

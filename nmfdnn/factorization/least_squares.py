@@ -12,7 +12,7 @@ from ..errors import require
 from ..kernels import REFERENCE, Kernels
 from ..linalg import Factors, factor
 from .driver import Pair, Result, Stopping, check_factor, check_matrix, half_square, iterate
-from .semi_nmf import Regularisation, affine, split_bias, with_ones
+from .semi_nmf import Regularisation, affine, augmented, split_bias
 
 UNKNOWNS = ("weights", "codes")
 
@@ -62,7 +62,7 @@ def nonlinear_least_squares(
         require(len(A) == len(B), "A", f"of as many rows as B, {len(B)}", tuple(A.shape))
         W = A.new_zeros(A.shape[1] + bias, B.shape[1]) if start is None else start
         check_factor(W, "start", (A.shape[1] + bias, B.shape[1]), A)
-        inputs = with_ones(A) if bias else A
+        inputs = augmented(A, bias)
         factors = factor(inputs, regularisation.method, regularisation.delta)
 
         def step(pair: Pair) -> Pair:

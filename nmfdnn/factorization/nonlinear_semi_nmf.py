@@ -15,7 +15,7 @@ from ..kernels import REFERENCE, Kernels
 from ..linalg import factor
 from .driver import Pair, Result, Stopping, check_matrix, half_square, iterate
 from .least_squares import code_step, weight_factors, weight_step
-from .semi_nmf import Regularisation, affine, least_squares_weights, start_codes, with_ones
+from .semi_nmf import Regularisation, affine, augmented, least_squares_weights, start_codes
 
 ORDERS = ("weights_first", "codes_first")
 
@@ -110,7 +110,7 @@ def _weight_steps(
 ) -> Pair:
     Z, W = pair
     if how.weight_steps:
-        inputs = with_ones(Z) if bias else Z
+        inputs = augmented(Z, bias)
         factors = factor(inputs, regularisation.method, regularisation.delta)
         for _ in range(how.weight_steps):
             W = weight_step(inputs, A, W, factors, how.omega, regularisation.weight_ridge, kernels)

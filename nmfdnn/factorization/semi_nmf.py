@@ -106,7 +106,7 @@ def semi_nmf_step(
 
 def least_squares_weights(A: Tensor, Z: Tensor, bias: bool, regularisation: Regularisation) -> Tensor:
     """W = (ẐᵀẐ + λ_W I)⁻¹ẐᵀA, by the chosen pseudo-inverse."""
-    factors = factor(with_ones(Z) if bias else Z, regularisation.method, regularisation.delta)
+    factors = factor(augmented(Z, bias), regularisation.method, regularisation.delta)
     W = factors.solve(A)
     return factors.shrink(W, regularisation.weight_ridge) if regularisation.weight_ridge > 0 else W
 
@@ -141,9 +141,9 @@ def start_codes(
     return Z, W
 
 
-def with_ones(Z: Tensor) -> Tensor:
-    """[Z 1], n × (k + 1)."""
-    return torch.cat([Z, Z.new_ones(len(Z), 1)], dim=1)
+def augmented(Z: Tensor, bias: bool) -> Tensor:
+    """Ẑ: [Z 1], n × (k + 1), with a bias, Z itself without."""
+    return torch.cat([Z, Z.new_ones(len(Z), 1)], dim=1) if bias else Z
 
 
 def split_bias(W: Tensor, rank: int) -> tuple[Tensor, Tensor | None]:

@@ -19,18 +19,18 @@ from ..factorization import (
     Pair,
     Regularisation,
     affine,
+    augmented,
     nonlinear_semi_nmf_step,
     semi_nmf_step,
     weight_step,
-    with_ones,
 )
+from ..factorization.nonlinear_semi_nmf import ORDERS
 from ..kernels import REFERENCE, Kernels
 from ..linalg import METHODS, Factors, factor
 from ..network import Network, one_hot
 from .common import Epoch, Stopwatch, batches
 
 INPUT_FACTORS = ("full", "batch")
-ORDERS = ("weights_first", "codes_first")
 
 
 @dataclass
@@ -125,7 +125,6 @@ class AlternatingTrainer:
             solver.method, solver.hidden_delta, config.weight_ridge, config.code_ridge
         )
         self.alternation = Alternation(config.weight_steps, config.code_steps, config.omega, config.order)
-        self._factor_input = config.input_factor == "full"
         self._input_factors: Factors | None = None
 
     @property
@@ -134,8 +133,8 @@ class AlternatingTrainer:
 
     def epoch(self) -> Epoch:
         watch = Stopwatch(self.X.device)
-        if self._factor_input and self._input_factors is None:
-            self._input_factors = self._factors(self.X)
+        if self.config.input_factor == "full" and self._input_factors is None:
+            self._input_factors = self._factors(augmented(self.X, self.start.bias))
         codes: list[Tensor] = []
         targets = self.Y[:0]
         for rows in batches(len(self.X), self.config.batch_size, self.generator, self.X.device):
@@ -162,8 +161,8 @@ class AlternatingTrainer:
                     codes[i + 1], pair, bias, self.alternation, self.regularisation, self.kernels
                 )
             codes[i], weights[i] = pair
-        inputs = with_ones(X) if bias else X
-        factors = self._input_factors.on_rows(inputs) if self._input_factors else self._factors(X)
+        inputs = augmented(X, bias)
+        factors = self._input_factors.on_rows(inputs) if self._input_factors else self._factors(inputs)
         for _ in range(self.config.weight_steps):
             weights[0] = weight_step(
                 inputs,
@@ -200,8 +199,8 @@ class AlternatingTrainer:
         self.updates = state["updates"]
         self.generator.set_state(state["generator"].cpu())
 
-    def _factors(self, X: Tensor) -> Factors:
-        return factor(with_ones(X) if self.start.bias else X, self.solver.method, self.solver.input_delta)
+    def _factors(self, inputs: Tensor) -> Factors:
+        return factor(inputs, self.solver.method, self.solver.input_delta)
 
     def _residuals(self, codes: list[Tensor], Y: Tensor) -> list[float]:
         fits = [affine(Z, W) for Z, W in zip(codes, self.weights, strict=True)]

@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 
 from ..errors import DataError, require
-from ..factorization import Pair, affine, hals_step, multiplicative_step, weight_step, with_ones
+from ..factorization import Pair, affine, augmented, hals_step, multiplicative_step, weight_step
+from ..factorization.nmf import UPDATES
 from ..kernels import REFERENCE, Kernels
 from ..linalg import factor
 from .alternating import SolverConfig
@@ -43,8 +44,7 @@ class PretrainingConfig:
         require(self.samples is None or self.samples >= 1, "pretraining.samples", "null or ≥ 1", self.samples)
         for key in ("outer_iterations", "nmf_iterations", "lsq_iterations"):
             require(getattr(self, key) >= 1, f"pretraining.{key}", "≥ 1", getattr(self, key))
-        updates = ("multiplicative", "hals")
-        require(self.update in updates, "pretraining.update", f"one of {', '.join(updates)}", self.update)
+        require(self.update in UPDATES, "pretraining.update", f"one of {', '.join(UPDATES)}", self.update)
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,7 @@ def _autoencoder(
     kernels: Kernels,
 ) -> PretrainedLayer:
     step = multiplicative_step if config.update == "multiplicative" else hals_step
-    inputs = with_ones(A) if bias else A
+    inputs = augmented(A, bias)
     factors = factor(inputs, method, delta)
     Z = torch.rand((len(A), width), generator=generator, dtype=A.dtype).to(A.device)
     U = torch.rand((width, A.shape[1]), generator=generator, dtype=A.dtype).to(A.device)

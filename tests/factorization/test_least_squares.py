@@ -11,11 +11,11 @@ from nmfdnn.errors import ConfigError
 from nmfdnn.factorization import (
     Regularisation,
     Stopping,
+    augmented,
     code_step,
     nonlinear_least_squares,
     weight_factors,
     weight_step,
-    with_ones,
 )
 from nmfdnn.linalg import METHODS, factor
 
@@ -31,7 +31,7 @@ def problem(rng: np.random.Generator, n: int, k: int, m: int, bias: bool) -> tup
 @pytest.mark.parametrize("method", METHODS)
 def test_weight_steps_equal_oracle(method, bias, ridge, omega, put, rng):
     A, B, W = problem(rng, 30, 6, 5, bias)
-    inputs = with_ones(put(A)) if bias else put(A)
+    inputs = augmented(put(A), bias)
     factors = factor(inputs, method, 1e-12)
     found, expected = put(W), W
     for _ in range(3):
