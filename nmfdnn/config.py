@@ -11,9 +11,9 @@ from .data import DataConfig
 from .errors import ConfigError, require
 from .kernels import BACKENDS
 from .network import NetworkConfig
-from .training import AlternatingConfig, BackpropConfig, PretrainingConfig, SolverConfig
+from .training import AlternatingConfig, BackpropConfig, JacobiConfig, PretrainingConfig, SolverConfig
 
-METHODS = ("nmf", "bp")
+METHODS = ("nmf", "jacobi", "bp")
 DEVICES = ("auto", "cpu", "cuda")
 DTYPES = ("float32", "float64")
 PRECISIONS = ("highest", "high", "medium")
@@ -26,7 +26,8 @@ class Config:
     Attributes:
         data: which data, see `nmfdnn.data`.
         experiment: name of the recipe, for the record.
-        method: "nmf" (alternating factorizations) or "bp" (backpropagation).
+        method: "nmf" (alternating factorizations, layer after layer), "jacobi" (all layers from one
+            forward pass) or "bp" (backpropagation).
         epochs: passes over the training data.
         seed: of the split, the start and the order of the data, ≥ 0.
         device: "auto" (cuda where there is one), "cpu" or "cuda".
@@ -54,6 +55,7 @@ class Config:
     pretraining: PretrainingConfig = field(default_factory=PretrainingConfig)
     solver: SolverConfig = field(default_factory=SolverConfig)
     nmf: AlternatingConfig = field(default_factory=AlternatingConfig)
+    jacobi: JacobiConfig = field(default_factory=JacobiConfig)
     bp: BackpropConfig = field(default_factory=BackpropConfig)
 
     def __post_init__(self) -> None:

@@ -24,7 +24,7 @@ from .kernels import kernels
 from .network import Network
 from .records import Record, write_metrics, write_summary
 from .tracking import Hyperparameter, Tracker
-from .training import AlternatingTrainer, BackpropTrainer, Start, Trainer, starting_network
+from .training import AlternatingTrainer, BackpropTrainer, JacobiTrainer, Start, Trainer, starting_network
 
 log = logging.getLogger(__name__)
 
@@ -137,7 +137,11 @@ def _trainer(config: Config, start: Network, data: Dataset, order: torch.Generat
     X, labels = data.train.X, data.train.labels
     if config.method == "bp":
         return BackpropTrainer(start, X, labels, config.bp, config.epochs, order)
-    return AlternatingTrainer(start, X, labels, config.nmf, config.solver, order, kernels(config.kernels))
+    element_wise = kernels(config.kernels)
+    if config.method == "jacobi":
+        delta = config.solver.input_delta
+        return JacobiTrainer(start, X, labels, config.jacobi, delta, config.epochs, order, element_wise)
+    return AlternatingTrainer(start, X, labels, config.nmf, config.solver, order, element_wise)
 
 
 def _train(

@@ -11,6 +11,7 @@ import torch
 from hydra.errors import ConfigCompositionException
 from runs import TINY, composed, configured, names
 
+from nmfdnn.config import METHODS
 from nmfdnn.data import SCHEMAS
 from nmfdnn.errors import ConfigError
 from nmfdnn.experiment import run
@@ -40,7 +41,7 @@ def test_every_experiment_composes_with_every_data_set(experiment, data):
 
 
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
-@pytest.mark.parametrize("method", ["nmf", "bp"])
+@pytest.mark.parametrize("method", METHODS)
 def test_every_experiment_trains_one_epoch_with_either_method(experiment, method, tmp_path):
     summary = run(configured(*TINY, f"experiment={experiment}", f"method={method}", "epochs=1"), tmp_path)
     assert summary["epochs"] == 1
@@ -80,7 +81,7 @@ def test_published_settings(experiment):
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("method=adam", r"method must be one of nmf, bp, got 'adam'"),
+        ("method=adam", r"method must be one of nmf, jacobi, bp, got 'adam'"),
         ("epochs=-1", r"epochs must be ≥ 0"),
         ("seed=-1", r"seed must be in \[0, 2\^63\)"),
         ("threads=0", r"threads must be null or ≥ 1"),
@@ -124,7 +125,7 @@ def test_a_typo_or_a_wrong_type_fails_at_composition_and_names_the_key(override,
     assert key in str(caught.value) + str(caught.value.__cause__)
 
 
-@pytest.mark.parametrize("method", ["nmf", "bp"])
+@pytest.mark.parametrize("method", METHODS)
 def test_a_batch_that_was_asked_for_must_fit_the_data_but_a_recipe_adapts(method):
     config = configured("experiment=quickstart", f"method={method}", f"{method}.batch_size=5000")
     assert getattr(config.fit_batches(3600, []), method).batch_size == 3600

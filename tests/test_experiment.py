@@ -16,7 +16,8 @@ from nmfdnn.training import AlternatingTrainer
 
 BP = ["method=bp", "bp.dropout=0.2", "bp.batch_size=32", "network.start=he", "bp.learning_rate=0.01"]
 NMF = ["method=nmf", "nmf.averaging=0.5", "nmf.batch_size=50"]
-METHODS = pytest.mark.parametrize("method", [NMF, BP], ids=["nmf", "bp"])
+JACOBI = ["method=jacobi", "jacobi.batch_size=50", "jacobi.gram_every=3"]
+METHODS = pytest.mark.parametrize("method", [NMF, JACOBI, BP], ids=["nmf", "jacobi", "bp"])
 
 
 def weights(folder):

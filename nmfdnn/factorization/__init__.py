@@ -25,6 +25,7 @@ from .semi_nmf import (
     multiplicative_code_step,
     semi_nmf,
     semi_nmf_step,
+    split_bias,
 )
 
 __all__ = [
@@ -46,6 +47,7 @@ __all__ = [
     "nonlinear_semi_nmf_step",
     "semi_nmf",
     "semi_nmf_step",
+    "split_bias",
     "weight_factors",
     "weight_step",
 ]

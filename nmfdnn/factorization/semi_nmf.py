@@ -116,9 +116,11 @@ def multiplicative_code_step(
 ) -> Tensor:
     """Z ← Z ∘ √(([AWᵀ]₊ + Z[WWᵀ]₋ + λZ) / ([AWᵀ]₋ + Z[WWᵀ]₊ + λZ + ε)), with A less the bias."""
     W, b = split_bias(W, Z.shape[1])
-    G = W @ W.T
-    C = A @ W.T if b is None else A @ W.T - b @ W.T
-    return kernels.semi_multiplicative(Z, C, Z @ G.clamp_min(0), Z @ (-G).clamp_min(0), damping)
+    C = A @ W.T if b is None else (A - b) @ W.T
+    positive = Z @ (W @ W.T).clamp_min_(0)
+    # Z[G]₋ = Z[G]₊ − ZG with G = WWᵀ, and ZG = (ZW)Wᵀ is cheap for few targets; rounding may leave it < 0.
+    negative = (positive - (Z @ W) @ W.T).clamp_min_(0)
+    return kernels.semi_multiplicative(Z, C, positive, negative, damping)
 
 
 def start_codes(

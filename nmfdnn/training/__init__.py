@@ -3,6 +3,7 @@
 from .alternating import AlternatingConfig, AlternatingTrainer, SolverConfig
 from .backprop import BackpropConfig, BackpropTrainer
 from .common import Epoch, Trainer
+from .jacobi import JacobiConfig, JacobiTrainer
 from .pretraining import PretrainedLayer, PretrainingConfig, pretrain
 from .start import Start, starting_network
 
@@ -12,6 +13,8 @@ __all__ = [
     "BackpropConfig",
     "BackpropTrainer",
     "Epoch",
+    "JacobiConfig",
+    "JacobiTrainer",
     "PretrainedLayer",
     "PretrainingConfig",
     "SolverConfig",

@@ -28,7 +28,7 @@ from ..factorization.nonlinear_semi_nmf import ORDERS
 from ..kernels import REFERENCE, Kernels
 from ..linalg import METHODS, Factors, factor
 from ..network import Network, one_hot
-from .common import Epoch, Stopwatch, batches
+from .common import Epoch, Stopwatch, batches, half_square_per_sample
 
 INPUT_FACTORS = ("full", "batch")
 
@@ -181,8 +181,7 @@ class AlternatingTrainer:
 
     def objective(self, outputs: Tensor, labels: Tensor) -> float:
         """½‖Y − ZW‖² per sample."""
-        Y = one_hot(labels, outputs.shape[1], outputs.dtype)
-        return float(0.5 * (Y - outputs).square().sum(dtype=torch.float64) / len(labels))
+        return half_square_per_sample(outputs, labels)
 
     def state(self) -> dict[str, Any]:
         return {

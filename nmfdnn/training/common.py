@@ -11,7 +11,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from ..network import Network
+from ..network import Network, one_hot
 
 
 @dataclass(frozen=True)
@@ -53,6 +53,12 @@ def batches(n: int, size: int, generator: torch.Generator, device: torch.device)
     """Shuffled index batches of nearly equal length ≤ `size`; drawn on the CPU: equal on every device."""
     order = torch.randperm(n, generator=generator).to(device)
     yield from order.tensor_split(math.ceil(n / size))
+
+
+def half_square_per_sample(outputs: Tensor, labels: Tensor) -> float:
+    """½‖Y − outputs‖² per sample, for one-hot Y and outputs n × classes."""
+    Y = one_hot(labels, outputs.shape[1], outputs.dtype)
+    return float(0.5 * (Y - outputs).square().sum(dtype=torch.float64) / len(labels))
 
 
 class Stopwatch:
