@@ -10,16 +10,22 @@ one relaxed step. For each mini-batch, from the output down:
 output residual   R_d = Y − V_d
 output codes      R_{d−1} = B − Z_{d−1}, B by multiplicative semi-NMF steps on (Y; Z_{d−1}, W_d)
 hidden codes      R_{i−1} = ρ RᵢWᵢ⁺ where Z_{i−1} > 0, else 0: like a multiplicative step it keeps zeros
-weights           Wᵢ ← Wᵢ + ω (C + (δ + γ)c̄ I)⁻¹ (Zᵢ₋₁ᵀRᵢ/n diag(1/aᵢ) − γ c̄ Wᵢ), likewise bᵢ
+weights           Wᵢ ← Wᵢ + ω (C + (δ + γ)c̄ I)⁻¹ (Zᵢ₋₁ᵀRᵢ/n − γ c̄ Wᵢ) diag(1/hᵢ), likewise bᵢ
 ================  ======================================================================================
 
 - C is the covariance of the layer's input, c̄ the mean of its diagonal. For X it is taken over all training
   samples and factored once, and X is kept in the basis that whitens it; for codes it is a running mean over
   batches. So the damping δ and the ridge γ (Arai's λ_W) have no unit.
-- aᵢ (kᵢ) are the fractions of samples on which the units of layer i are active. Only those carry a residual,
-  so the Gram matrix of a unit's own problem is about aᵢ C. The output has a = 1, and no ridge (γ = 0).
+- hᵢ (kᵢ) makes ω = 1 about the largest safe step. A unit that is active on a fraction a of the samples has
+  its residual on those only, so the Gram matrix of its own problem is a C; that of a batch of n samples has
+  eigenvalues up to h = (√a + √(k̂/n))² times those of C (Marchenko & Pastur 1967), for the effective
+  dimension k̂ = tr C(C + (δ + γ)c̄ I)⁻¹. The output has a = 1.
+- The output has no ridge (γ = 0): with one, its codes have to grow to make up for the shrinking weights.
+- No layer's codes are asked to move by a larger fraction ‖R‖/‖Z‖ than those of the layer above, and those of
+  the last hidden layer by at most a fifth.
 - W⁺ = (1 + μ)(WᵀW + μ w̄ I)⁻¹Wᵀ, w̄ the mean diagonal of WᵀW: μ damps directions that W barely passes on.
-- ω falls linearly to zero over all epochs, and the weights that are kept are an exponential average.
+- The hidden layers correct the same residual at the same time, so they share ω in equal parts. ω falls
+  linearly to zero over all epochs, and the weights that are kept are an exponential average.
 
 No gradient of the whole objective is computed, and no derivative of f.
 """
@@ -43,8 +49,8 @@ from .common import Epoch, Stopwatch, batches, half_square_per_sample
 FIRST_ROWS = 5000
 """Samples from which the codes' statistics start."""
 
-ACTIVITY_FLOOR = 0.05
-"""A unit that is active on fewer samples is treated as if it were active on this share."""
+TRUST = 0.2
+"""Largest fraction ‖R‖/‖Z‖ by which the output's codes are asked to move in one step."""
 
 REMEDY = "lower jacobi.omega or jacobi.code_omega, or raise jacobi.batch_size, jacobi.damping or jacobi.ridge"
 
@@ -57,7 +63,8 @@ class JacobiConfig:
 
     Attributes:
         batch_size: samples in a mini-batch.
-        omega: relaxation ω of the hidden layers' weights, in (0, 2], falling linearly to zero.
+        omega: relaxation of the hidden layers' weights, in (0, 2], which they share in equal parts; falls
+            linearly to zero.
         output_omega: the same for the output's weights; small, to leave something to the hidden layers.
         output_iterations: multiplicative steps on the output's codes per batch, ≥ 1.
         code_omega: relaxation ρ > 0 of the hidden codes.
@@ -71,14 +78,14 @@ class JacobiConfig:
     """
 
     batch_size: int = 250
-    omega: float = 0.1
-    output_omega: float = 0.01
+    omega: float = 1.6
+    output_omega: float = 0.05
     output_iterations: int = 3
     code_omega: float = 3.0
     code_damping: float = 0.3
     damping: float = 1e-2
-    ridge: float = 5e-4
-    input_ridge: float = 1e-2
+    ridge: float = 2e-4
+    input_ridge: float = 4e-3
     gram_every: int = 5
     gram_memory: float = 0.95
     averaging: float = 0.99
@@ -113,6 +120,7 @@ class WhitenedInput:
         self.scales = (variances + (config.damping + config.input_ridge) * level).rsqrt()
         self.basis = kept.Q * self.scales
         self.X = centred @ self.basis
+        self.dimension = float((variances * self.scales.square()).sum())
         self.shrinkage = (config.input_ridge * level * self.scales.square())[:, None]
         self.Q = kept.Q
 
@@ -126,7 +134,7 @@ class WhitenedInput:
         return W, b - self.mean @ W
 
     def step(self, C: Tensor, W: Tensor, mean_residual: Tensor) -> tuple[Tensor, Tensor]:
-        """Steps of weights and biases for C = X̃ᵀR/n, scaled by activity."""
+        """Steps of weights and biases for C = X̃ᵀR/n."""
         return torch.addcmul(C, self.shrinkage, W, value=-1), mean_residual
 
 
@@ -146,7 +154,7 @@ class CodeMetric:
         self._invert()
 
     def step(self, C: Tensor, W: Tensor, mean_residual: Tensor) -> tuple[Tensor, Tensor]:
-        """Steps of weights and biases for C = ZᵀR/n, scaled by activity; overwrites C."""
+        """Steps of weights and biases for C = ZᵀR/n, which is overwritten."""
         C.addr_(self.mean, mean_residual, alpha=-1).add_(W, alpha=-self.ridge * self.level)
         S = self.inverse @ C
         return S, mean_residual - self.mean @ S
@@ -168,6 +176,7 @@ class CodeMetric:
         self.level = float(self.covariance.diagonal().mean())
         damping = (self.config.damping + self.ridge) * self.level
         self.inverse = torch.cholesky_inverse(cholesky(self.covariance, damping))
+        self.dimension = len(self.mean) - damping * float(self.inverse.trace())
 
 
 def damped_code_inverse(W: Tensor, damping: float) -> Tensor:
@@ -235,20 +244,25 @@ class JacobiTrainer:
             self._refresh(codes)
         decay = self._decay()
         R = Y - torch.addmm(self.biases[-1], codes[-1], self.weights[-1])
-        sizes = []
+        sizes: list[Tensor] = []
+        tiny = torch.finfo(R.dtype).tiny
         for i in range(len(self.weights) - 1, -1, -1):
             Z, W, b = codes[i], self.weights[i], self.biases[i]
             output = i == len(self.weights) - 1
-            sizes.append(
-                R.norm() / (Y if output else codes[i + 1]).norm().clamp_min(torch.finfo(R.dtype).tiny)
-            )
+            sizes.append(R.norm() / (Y if output else codes[i + 1]).norm().clamp_min(tiny))
             below = self._code_residual(i, Z, R, Y) if i > 0 else R
-            active = len(Z) if output else len(Z) * self.activity[i]
-            step, bias_step = self.metrics[i].step((Z.T @ R).div_(active), W, R.sum(dim=0).div_(active))
-            omega = decay * (self.config.output_omega if output else self.config.omega)
-            W.add_(step, alpha=omega)
+            if i > 0:
+                allowed = (TRUST if output else sizes[-1]) * Z.norm()
+                below.mul_((allowed / below.norm().clamp_min(tiny)).clamp_max(1.0))
+            metric, active = self.metrics[i], W.new_ones(()) if output else self.activity[i]
+            step, bias_step = metric.step((Z.T @ R).div_(len(Z)), W, R.mean(dim=0))
+            omega = decay * (
+                self.config.output_omega if output else self.config.omega / (len(self.weights) - 1)
+            )
+            rate = omega / (active.sqrt() + math.sqrt(metric.dimension / len(Z))).square()
+            W.addcmul_(step, rate.expand_as(step))
             if self.start.bias:
-                b.add_(bias_step, alpha=omega)
+                b.addcmul_(bias_step, rate.expand_as(b))
             R = below
         self.updates += 1
         # A plain mean while it is shorter than the exponential window, so that the start does not linger.
@@ -322,11 +336,11 @@ class JacobiTrainer:
         if "metrics" in state:
             self._prepare()
             for name in LISTS:
-                setattr(self, name, [T.to(self.X) for T in state[name]])
+                setattr(self, name, [T.to(self.X, copy=True) for T in state[name]])
             for metric, saved in zip(self.code_metrics, state["metrics"], strict=True):
                 metric.load_state(saved)
 
 
 def _activity(Z: Tensor) -> Tensor:
-    """For codes Z (n × k) the share of samples on which each unit is active (k), at least the floor."""
-    return (Z > 0).to(Z).mean(dim=0).clamp_min(ACTIVITY_FLOOR)
+    """For codes Z (n × k) the share of samples on which each unit is active: k."""
+    return (Z > 0).to(Z).mean(dim=0)

@@ -1,4 +1,4 @@
-"""What both training methods share: batches, learning, states, refusals."""
+"""What all training methods share: batches, learning, states, refusals."""
 
 from __future__ import annotations
 
@@ -18,11 +18,14 @@ from nmfdnn.training import (
     AlternatingTrainer,
     BackpropConfig,
     BackpropTrainer,
+    JacobiConfig,
+    JacobiTrainer,
     SolverConfig,
     Trainer,
     alternating,
     backprop,
 )
+from nmfdnn.training import jacobi as jacobi_module
 from nmfdnn.training.common import batches
 
 N = 300
@@ -44,7 +47,13 @@ def backpropagate(
     return BackpropTrainer(start, X, labels, config, epochs, torch.Generator().manual_seed(seed))
 
 
-MAKERS = [alternate, backpropagate]
+def jacobi(seed: int = 0, epochs: int = 10, device: Any = "cpu", dtype: Any = torch.float64, **values: Any):
+    X, labels, start = planted(N, True, torch.device(device), dtype)
+    config = JacobiConfig(**({"batch_size": 100, "averaging": 0.8, "output_omega": 0.1} | values))
+    return JacobiTrainer(start, X, labels, config, 5e-3, epochs, torch.Generator().manual_seed(seed))
+
+
+MAKERS = [alternate, jacobi, backpropagate]
 
 
 @pytest.mark.parametrize(
@@ -69,9 +78,9 @@ def test_batches_are_shuffled_by_the_generator(device):
     assert not torch.equal(first.cpu(), torch.arange(100))
 
 
-def test_one_seed_gives_both_methods_the_same_batches(monkeypatch):
+def test_one_seed_gives_all_methods_the_same_batches(monkeypatch):
     seen: dict[str, list[list[int]]] = {}
-    for module, make in ((alternating, alternate), (backprop, backpropagate)):
+    for module, make in ((alternating, alternate), (jacobi_module, jacobi), (backprop, backpropagate)):
         record = seen.setdefault(module.__name__, [])
 
         def recording(*arguments: Any, record: list[list[int]] = record) -> Any:
@@ -83,9 +92,9 @@ def test_one_seed_gives_both_methods_the_same_batches(monkeypatch):
         trainer = make(seed=5)
         trainer.epoch()
         trainer.epoch()
-    first, second = seen.values()
+    first, second, third = seen.values()
     assert len(first) == 6
-    assert first == second
+    assert first == second == third
 
 
 @pytest.mark.parametrize("make", MAKERS)
@@ -132,11 +141,16 @@ def same(a: Any, b: Any) -> bool:
     return a == b
 
 
-@pytest.mark.parametrize("values", [{}, {"optimizer": "sgd"}, {"input_factor": "batch"}])
-@pytest.mark.parametrize("make", MAKERS)
+@pytest.mark.parametrize(
+    ("make", "values"),
+    [
+        *((make, {}) for make in MAKERS),
+        (alternate, {"input_factor": "batch"}),
+        (jacobi, {"gram_every": 2}),
+        (backpropagate, {"optimizer": "sgd"}),
+    ],
+)
 def test_a_loaded_state_continues_bit_for_bit(make, values, device, dtype):
-    if next(iter(values), None) == ("input_factor" if make is backpropagate else "optimizer"):
-        values = {}
     trainer = make(seed=0, device=device, dtype=dtype, **values)
     for _ in range(2):
         trainer.epoch()
@@ -163,7 +177,10 @@ def test_a_state_does_not_change_when_training_goes_on(make, device):
     assert same(state, before)
 
 
-@pytest.mark.parametrize(("make", "key"), [(alternate, "nmf.batch_size"), (backpropagate, "bp.batch_size")])
+@pytest.mark.parametrize(
+    ("make", "key"),
+    [(alternate, "nmf.batch_size"), (jacobi, "jacobi.batch_size"), (backpropagate, "bp.batch_size")],
+)
 def test_batch_larger_than_the_data(make: Callable[..., Trainer], key):
     with pytest.raises(ConfigError, match=f"{key} must be at most the {N} training samples, got {N + 1}"):
         make(batch_size=N + 1)

@@ -1,0 +1,45 @@
+"""Seconds of training to a given test error, the alternation against backpropagation, alternated in one run.
+
+`python benchmarks/time_to_accuracy.py OUT` trains the experiments `fast` and `fast_bp` on Fashion-MNIST for three
+seeds, each run in a process of its own and the two methods in turn, so that a change of the machine's load meets
+both; then it prints the table of `nmfdnn-compare` and writes it with a picture into OUT. A run that is there
+already is not repeated. Take the machine for yourself meanwhile.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+from pathlib import Path
+
+from nmfdnn.compare import main as compare
+
+
+def train(experiment: str, seed: int, folder: Path, overrides: list[str]) -> None:
+    """One run of the command line into `folder`, unless it is finished already."""
+    if (folder / "summary.json").exists():
+        return
+    command = [sys.executable, "-m", "nmfdnn", f"experiment={experiment}", f"seed={seed}"]
+    command += ["data.validation=0", "resume=true", f"hydra.run.dir={folder}", *overrides]
+    subprocess.run(command, check=True)
+
+
+def main() -> None:
+    """Train, tabulate, draw."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("out", type=Path, help="folder for the runs, the table and the picture")
+    parser.add_argument("--experiments", nargs="+", default=["fast", "fast_bp"])
+    parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3])
+    parser.add_argument("--errors", nargs="+", default=["12", "11", "10.5"], help="test errors in %%")
+    parser.add_argument("overrides", nargs="*", help="KEY=VALUE for every run, for instance data=mnist_5k")
+    arguments = parser.parse_intermixed_args()
+    for seed in arguments.seeds:
+        for experiment in arguments.experiments:
+            folder = arguments.out / "runs" / f"{experiment}_{seed}"
+            train(experiment, seed, folder, arguments.overrides)
+    compare([str(arguments.out / "runs"), "--out", str(arguments.out), "--errors", *arguments.errors])
+
+
+if __name__ == "__main__":
+    main()

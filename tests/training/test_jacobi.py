@@ -1,0 +1,193 @@
+"""The Jacobi form against NumPy, in the inputs' own basis; statistics, scale, invariances, depth, failure."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import numpy as np
+import oracle
+import pytest
+import torch
+from planted import error_rate, planted
+
+from nmfdnn.errors import ConfigError, NmfdnnError
+from nmfdnn.network import Network, random_weights
+from nmfdnn.training import JacobiConfig, JacobiTrainer
+from nmfdnn.training.jacobi import damped_code_inverse
+
+
+def make(config, bias=True, n=90, device="cpu", dtype=torch.float64, epochs=2, delta=0.0, seed=3):
+    X, labels, start = planted(n, bias, torch.device(device), dtype)
+    return JacobiTrainer(start, X, labels, config, delta, epochs, torch.Generator().manual_seed(seed))
+
+
+class Reference:
+    """One batch after another from the equations, every linear system solved as it stands."""
+
+    def __init__(self, X, W, config, bias, total):
+        self.config, self.bias, self.total, self.t = config, bias, total, 0
+        self.W = [w[:-1] if bias else w for w in W]
+        self.b = [w[-1] if bias else np.zeros(w.shape[1]) for w in W]
+        codes = self.codes(X)
+        self.moments = [self.moment(Z) for Z in codes]
+        self.activity = [self.active(Z) for Z in codes[1:]]
+        self.history = []
+
+    def codes(self, X):
+        Z = [X]
+        for W, b in zip(self.W[:-1], self.b[:-1], strict=True):
+            Z.append(np.maximum(0, Z[-1] @ W + b))
+        return Z
+
+    def moment(self, Z):
+        mean = Z.mean(0) * self.bias
+        return mean, Z.T @ Z / len(Z) - np.outer(mean, mean)
+
+    def active(self, Z):
+        return (Z > 0).mean(0)
+
+    def refresh(self, codes):
+        keep = self.config.gram_memory
+        for i, Z in enumerate(codes[1:]):
+            old, new = self.moments[i + 1], self.moment(Z)
+            self.moments[i + 1] = tuple(keep * a + (1 - keep) * b for a, b in zip(old, new, strict=True))
+            self.activity[i] = keep * self.activity[i] + (1 - keep) * self.active(Z)
+        self.inverses = [self.code_inverse(W) for W in self.W[1:-1]]
+
+    def code_inverse(self, W):
+        mu = self.config.code_damping
+        G = W.T @ W
+        return (1 + mu) * np.linalg.solve(G + mu * np.trace(G) / len(G) * np.eye(len(G)), W.T)
+
+    def update(self, X, Y):
+        c, Z = self.config, self.codes(X)
+        if self.t % c.gram_every == 0:
+            self.refresh(Z)
+        decay = 1 - self.t / self.total
+        last = len(self.W) - 1
+        R = [None] * last + [Y - Z[-1] @ self.W[-1] - self.b[-1]]
+        B = Z[-1]
+        for _ in range(c.output_iterations):
+            B = oracle.ding(Y - self.b[-1], B, self.W[-1])
+        R[last - 1] = (B - Z[-1]) * min(1, 0.2 * np.linalg.norm(Z[-1]) / np.linalg.norm(B - Z[-1]))
+        for i in range(last - 1, 0, -1):
+            R[i - 1] = c.code_omega * (R[i] @ self.inverses[i - 1]) * (Z[i] > 0)
+            allowed = np.linalg.norm(R[i]) / np.linalg.norm(Z[i + 1])
+            R[i - 1] *= min(1, allowed * np.linalg.norm(Z[i]) / np.linalg.norm(R[i - 1]))
+        for i in range(last + 1):
+            mean, C = self.moments[i]
+            ridge = c.input_ridge if i == 0 else 0.0 if i == last else c.ridge
+            a = 1.0 if i == last else self.activity[i]
+            metric = C + (c.damping + ridge) * np.trace(C) / len(C) * np.eye(len(C))
+            residual = R[i] / len(X)
+            right = (Z[i] - mean).T @ residual - ridge * np.trace(C) / len(C) * self.W[i]
+            step = np.linalg.solve(metric, right)
+            dimension = np.trace(np.linalg.solve(metric, C))
+            omega = decay * (c.output_omega if i == last else c.omega / last)
+            rate = omega / (np.sqrt(a) + np.sqrt(dimension / len(X))) ** 2
+            self.b[i] = self.b[i] + rate * self.bias * (residual.sum(0) - mean @ step)
+            self.W[i] = self.W[i] + rate * step
+        self.t += 1
+        rows = [np.vstack([W, b]) if self.bias else W for W, b in zip(self.W, self.b, strict=True)]
+        self.history.append(rows)
+
+
+@pytest.mark.parametrize("bias", [False, True])
+@pytest.mark.parametrize("every", [1, 2])
+def test_epochs_equal_the_equations(bias, every, device):
+    """Six batches: whitened inputs, running statistics, decay and averaging all enter."""
+    config = JacobiConfig(30, gram_every=every, averaging=0.6, output_iterations=2, gram_memory=0.7)
+    trainer = make(config, bias, device=device)
+    X, Y = oracle.array(trainer.X), oracle.array(trainer.Y)
+    reference = Reference(X, [oracle.array(W) for W in trainer.start.weights], config, bias, total=6)
+    order = torch.Generator().manual_seed(3)
+    for _ in range(2):
+        trainer.epoch()
+        for rows in torch.randperm(90, generator=order).reshape(3, 30).numpy():
+            reference.update(X[rows], Y[rows])
+    for i, W in enumerate(trainer.network.weights):
+        mean = oracle.average([weights[i] for weights in reference.history], 0.6)
+        assert oracle.error(W, mean) < 1e-9
+
+
+@pytest.mark.parametrize("bias", [False, True])
+def test_whitening_leaves_the_network_as_it_is(bias, device, dtype):
+    trainer = make(JacobiConfig(30), bias, device=device, dtype=dtype)
+    trainer._prepare()
+    for found, start in zip(trainer.network.weights, trainer.start.weights, strict=True):
+        assert oracle.error(found, start) < (1e-3 if dtype == torch.float32 else 1e-9)
+
+
+def test_left_out_directions_keep_the_rest_and_are_not_used(device):
+    """A direction of X far below δ_x s₁ has no weight in the network that comes out."""
+    X, labels, start = planted(90, True, device, torch.float64)
+    X = torch.cat(
+        [X, X[:, :1] + 1e-9 * torch.randn(90, 1, generator=torch.Generator().manual_seed(0)).to(X)], 1
+    )
+    weights = [torch.cat([start.weights[0][:-1], start.weights[0][:1], start.weights[0][-1:]])]
+    start = Network([*weights, *start.weights[1:]], True)
+    trainer = JacobiTrainer(start, X, labels, JacobiConfig(30), 1e-6, 2, torch.Generator().manual_seed(3))
+    trainer.epoch()
+    W = trainer.network.weights[0]
+    assert oracle.error(W[0], W[8]) < 1e-6
+    assert torch.isfinite(W).all()
+
+
+def test_the_unit_of_the_inputs_does_not_matter(device):
+    """X and 1000 X give the same predictions: damping and ridge are relative."""
+    X, labels, start = planted(90, True, device, torch.float64)
+    larger = Network([start.weights[0].clone(), *start.weights[1:]], True)
+    larger.weights[0][:-1] /= 1000
+    outputs = []
+    for inputs, network in ((X, start), (1000 * X, larger)):
+        trainer = JacobiTrainer(
+            network, inputs, labels, JacobiConfig(30), 0.0, 2, torch.Generator().manual_seed(0)
+        )
+        trainer.epoch()
+        outputs.append(trainer.network.outputs(inputs))
+    assert oracle.error(outputs[1], outputs[0]) < 1e-6
+
+
+def test_the_inverse_of_orthogonal_weights_does_not_depend_on_the_damping(put, rng):
+    Q, _ = np.linalg.qr(rng.standard_normal((9, 4)))
+    for damping in (1e-3, 1.0, 10.0):
+        assert oracle.error(damped_code_inverse(put(3 * Q), damping), Q.T / 3) < 1e-10
+
+
+@pytest.mark.parametrize("hidden", [[12], [12, 8], [24] * 5])
+def test_every_depth_learns(hidden, device):
+    X, labels, _ = planted(300, True, device, torch.float64)
+    g = torch.Generator().manual_seed(5)
+    start = Network(random_weights([8, *hidden, 3], True, "he", g, like=X), True)
+    trainer = JacobiTrainer(start, X, labels, JacobiConfig(50, omega=1.0), 0.0, 20, g)
+    before = error_rate(start, X, labels)
+    for _ in range(20):
+        trainer.epoch()
+    assert error_rate(trainer.network, X, labels) < 0.4 * before
+
+
+def test_a_run_that_diverges_says_what_to_change():
+    config = JacobiConfig(10, omega=2.0, output_omega=2.0, gram_memory=0.999, damping=1e-4)
+    trainer = make(config, dtype=torch.float32, epochs=50)
+
+    def train():
+        for _ in range(50):
+            trainer.epoch()
+
+    with pytest.raises(NmfdnnError, match=r"lower .*omega"):
+        train()
+
+
+def test_the_batch_must_fit_the_data():
+    with pytest.raises(
+        ConfigError, match=r"jacobi\.batch_size must be at most the 90 training samples, got 91"
+    ):
+        make(JacobiConfig(91))
+
+
+def test_shapes_form_a_network_after_training(device):
+    trainer = make(JacobiConfig(30), device=device)
+    trainer.epoch()
+    assert [tuple(W.shape) for W in trainer.network.weights] == [
+        (a + 1, b) for a, b in pairwise([8, 12, 6, 3])
+    ]
