@@ -15,7 +15,7 @@ weights           Wᵢ ← Wᵢ + ω (C + (δ + γ)c̄ I)⁻¹ (Zᵢ₋₁ᵀR�
 
 - C is the covariance of the layer's input, c̄ the mean of its diagonal. For X it is taken over all training
   samples and factored once, and X is kept in the basis that whitens it; for codes it is a running mean over
-  batches. So the damping δ and the ridge γ (Arai's λ_W) have no unit.
+  batches. So the damping δ and the ridge γ (Arai's λ_W) have no unit. γ = λ/n for n training samples.
 - hᵢ (kᵢ) makes ω = 1 about the largest safe step. A unit that is active on a fraction a of the samples has
   its residual on those only, so the Gram matrix of its own problem is a C; that of a batch of n samples has
   eigenvalues up to h = (√a + √(k̂/n))² times those of C (Marchenko & Pastur 1967), for the effective
@@ -70,8 +70,9 @@ class JacobiConfig:
         code_omega: relaxation ρ > 0 of the hidden codes.
         code_damping: μ > 0, relative to the mean diagonal of WᵀW.
         damping: δ > 0, relative to the mean variance c̄ of a layer's inputs.
-        ridge: γ ≥ 0 of the hidden layers but the first, relative to c̄; the output has none.
-        input_ridge: γ ≥ 0 of the first layer, relative to c̄.
+        ridge: λ ≥ 0 of the hidden layers but the first: it counts like λ samples of variance c̄ in every
+            direction, so that γ = λ/n for n training samples. The output has none.
+        input_ridge: the same for the first layer.
         gram_every: batches between two updates of the codes' covariances and their inverses.
         gram_memory: share in [0, 1) of the past in a running covariance.
         averaging: decay in [0, 1) of the exponential average of the weights that is evaluated and kept.
@@ -84,8 +85,8 @@ class JacobiConfig:
     code_omega: float = 3.0
     code_damping: float = 0.3
     damping: float = 1e-2
-    ridge: float = 2e-4
-    input_ridge: float = 4e-3
+    ridge: float = 10.0
+    input_ridge: float = 200.0
     gram_every: int = 5
     gram_memory: float = 0.95
     averaging: float = 0.99
@@ -117,11 +118,12 @@ class WhitenedInput:
         assert isinstance(kept, EighFactors)
         variances = kept.s.square() / len(X)
         level = centred.square().mean()
-        self.scales = (variances + (config.damping + config.input_ridge) * level).rsqrt()
+        ridge = config.input_ridge / len(X)
+        self.scales = (variances + (config.damping + ridge) * level).rsqrt()
         self.basis = kept.Q * self.scales
         self.X = centred @ self.basis
         self.dimension = float((variances * self.scales.square()).sum())
-        self.shrinkage = (config.input_ridge * level * self.scales.square())[:, None]
+        self.shrinkage = (ridge * level * self.scales.square())[:, None]
         self.Q = kept.Q
 
     def enter(self, W: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
@@ -297,7 +299,7 @@ class JacobiTrainer:
         for W, b in zip(self.weights[:-1], self.biases[:-1], strict=True):
             codes.append(torch.addmm(b, codes[-1], W).relu_())
         self.metrics: list[WhitenedInput | CodeMetric]
-        ridges = [*[self.config.ridge] * (len(codes) - 2), 0.0]  # the output has none
+        ridges = [*[self.config.ridge / len(self.X)] * (len(codes) - 2), 0.0]  # the output has none
         self.code_metrics = [
             CodeMetric(Z, self.config, ridge, bias) for Z, ridge in zip(codes[1:], ridges, strict=True)
         ]

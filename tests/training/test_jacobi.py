@@ -25,7 +25,7 @@ class Reference:
     """One batch after another from the equations, every linear system solved as it stands."""
 
     def __init__(self, X, W, config, bias, total):
-        self.config, self.bias, self.total, self.t = config, bias, total, 0
+        self.config, self.bias, self.total, self.t, self.n = config, bias, total, 0, len(X)
         self.W = [w[:-1] if bias else w for w in W]
         self.b = [w[-1] if bias else np.zeros(w.shape[1]) for w in W]
         codes = self.codes(X)
@@ -76,7 +76,7 @@ class Reference:
             R[i - 1] *= min(1, allowed * np.linalg.norm(Z[i]) / np.linalg.norm(R[i - 1]))
         for i in range(last + 1):
             mean, C = self.moments[i]
-            ridge = c.input_ridge if i == 0 else 0.0 if i == last else c.ridge
+            ridge = (c.input_ridge if i == 0 else 0.0 if i == last else c.ridge) / self.n
             a = 1.0 if i == last else self.activity[i]
             metric = C + (c.damping + ridge) * np.trace(C) / len(C) * np.eye(len(C))
             residual = R[i] / len(X)
@@ -159,7 +159,9 @@ def test_every_depth_learns(hidden, device):
     X, labels, _ = planted(300, True, device, torch.float64)
     g = torch.Generator().manual_seed(5)
     start = Network(random_weights([8, *hidden, 3], True, "he", g, like=X), True)
-    trainer = JacobiTrainer(start, X, labels, JacobiConfig(50, omega=1.0), 0.0, 20, g)
+    trainer = JacobiTrainer(
+        start, X, labels, JacobiConfig(50, omega=1.0, ridge=0.1, input_ridge=1.0), 0.0, 20, g
+    )
     before = error_rate(start, X, labels)
     for _ in range(20):
         trainer.epoch()

@@ -49,7 +49,12 @@ def backpropagate(
 
 def jacobi(seed: int = 0, epochs: int = 10, device: Any = "cpu", dtype: Any = torch.float64, **values: Any):
     X, labels, start = planted(N, True, torch.device(device), dtype)
-    config = JacobiConfig(**({"batch_size": 100, "averaging": 0.8, "output_omega": 0.1} | values))
+    config = JacobiConfig(
+        **(
+            {"batch_size": 100, "averaging": 0.8, "output_omega": 0.1, "ridge": 0.1, "input_ridge": 1.0}
+            | values
+        )
+    )
     return JacobiTrainer(start, X, labels, config, 5e-3, epochs, torch.Generator().manual_seed(seed))
 
 
