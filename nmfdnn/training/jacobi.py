@@ -15,7 +15,7 @@ weights           Wᵢ ← Wᵢ + ω (C + (δ + γ)c̄ I)⁻¹ (Zᵢ₋₁ᵀR�
 
 - C is the covariance of the layer's input, c̄ the mean of its diagonal. For X it is taken over all training
   samples and factored once, and X is kept in the basis that whitens it; for codes it is a running mean over
-  batches. So the damping δ and the ridge γ (Arai's λ_W) have no unit. γ = λ/n for n training samples.
+  batches. So the damping δ and the ridge γ (Arai's λ_W) have no unit. γ = λk/n.
 - hᵢ (kᵢ) makes ω = 1 about the largest safe step. A unit that is active on a fraction a of the samples has
   its residual on those only, so the Gram matrix of its own problem is a C; that of a batch of n samples has
   eigenvalues up to h = (√a + √(k̂/n))² times those of C (Marchenko & Pastur 1967), for the effective
@@ -24,8 +24,9 @@ weights           Wᵢ ← Wᵢ + ω (C + (δ + γ)c̄ I)⁻¹ (Zᵢ₋₁ᵀR�
 - No layer's codes are asked to move by a larger fraction ‖R‖/‖Z‖ than those of the layer above, and those of
   the last hidden layer by at most a fifth.
 - W⁺ = (1 + μ)(WᵀW + μ w̄ I)⁻¹Wᵀ, w̄ the mean diagonal of WᵀW: μ damps directions that W barely passes on.
-- The hidden layers correct the same residual at the same time, so they share ω in equal parts. ω falls
-  linearly to zero over all epochs, and the weights that are kept are an exponential average.
+- The d − 1 hidden layers correct the same residual at the same time, so they share ω in equal parts; and no
+  step goes further than its share of that residual: ω/h ≤ 1/(d − 1), over ρ(1 + μ) below the last of them.
+- ω falls linearly to zero over all epochs, and the weights that are kept are an exponential average.
 
 No gradient of the whole objective is computed, and no derivative of f.
 """
@@ -70,8 +71,8 @@ class JacobiConfig:
         code_omega: relaxation ρ > 0 of the hidden codes.
         code_damping: μ > 0, relative to the mean diagonal of WᵀW.
         damping: δ > 0, relative to the mean variance c̄ of a layer's inputs.
-        ridge: λ ≥ 0 of the hidden layers but the first: it counts like λ samples of variance c̄ in every
-            direction, so that γ = λ/n for n training samples. The output has none.
+        ridge: λ ≥ 0 of the hidden layers but the first: γ = λk/n for k inputs of a layer and n training
+            samples, because the noise that a least-squares fit takes up grows as k/n. The output has none.
         input_ridge: the same for the first layer.
         gram_every: batches between two updates of the codes' covariances and their inverses.
         gram_memory: share in [0, 1) of the past in a running covariance.
@@ -85,8 +86,8 @@ class JacobiConfig:
     code_omega: float = 3.0
     code_damping: float = 0.3
     damping: float = 1e-2
-    ridge: float = 10.0
-    input_ridge: float = 200.0
+    ridge: float = 0.015
+    input_ridge: float = 0.4
     gram_every: int = 5
     gram_memory: float = 0.95
     averaging: float = 0.99
@@ -118,7 +119,7 @@ class WhitenedInput:
         assert isinstance(kept, EighFactors)
         variances = kept.s.square() / len(X)
         level = centred.square().mean()
-        ridge = config.input_ridge / len(X)
+        ridge = config.input_ridge * X.shape[1] / len(X)
         self.scales = (variances + (config.damping + ridge) * level).rsqrt()
         self.basis = kept.Q * self.scales
         self.X = centred @ self.basis
@@ -256,12 +257,9 @@ class JacobiTrainer:
             if i > 0:
                 allowed = (TRUST if output else sizes[-1]) * Z.norm()
                 below.mul_((allowed / below.norm().clamp_min(tiny)).clamp_max(1.0))
-            metric, active = self.metrics[i], W.new_ones(()) if output else self.activity[i]
+            metric = self.metrics[i]
             step, bias_step = metric.step((Z.T @ R).div_(len(Z)), W, R.mean(dim=0))
-            omega = decay * (
-                self.config.output_omega if output else self.config.omega / (len(self.weights) - 1)
-            )
-            rate = omega / (active.sqrt() + math.sqrt(metric.dimension / len(Z))).square()
+            rate = decay * self._rate(i, metric.dimension / len(Z))
             W.addcmul_(step, rate.expand_as(step))
             if self.start.bias:
                 b.addcmul_(bias_step, rate.expand_as(b))
@@ -274,6 +272,15 @@ class JacobiTrainer:
         ):
             mean.lerp_(new, newest)
         return sizes[::-1]
+
+    def _rate(self, i: int, dimension: float) -> Tensor:
+        """ω/h of each unit that layer i's weights lead to; `dimension` is k̂/n."""
+        hidden = len(self.weights) - 1
+        if i == hidden:
+            return torch.full((), self.config.output_omega / (1 + math.sqrt(dimension)) ** 2).to(self.X)
+        amplified = 1.0 if i == hidden - 1 else self.config.code_omega * (1 + self.config.code_damping)
+        rate = self.config.omega / hidden / (self.activity[i].sqrt() + math.sqrt(dimension)).square()
+        return rate.clamp_max(1 / (hidden * amplified))
 
     def _code_residual(self, i: int, Z: Tensor, R: Tensor, Y: Tensor) -> Tensor:
         """By how much the codes Z = Zᵢ would have to change for the layer above to lose its residual R."""
@@ -299,7 +306,7 @@ class JacobiTrainer:
         for W, b in zip(self.weights[:-1], self.biases[:-1], strict=True):
             codes.append(torch.addmm(b, codes[-1], W).relu_())
         self.metrics: list[WhitenedInput | CodeMetric]
-        ridges = [*[self.config.ridge / len(self.X)] * (len(codes) - 2), 0.0]  # the output has none
+        ridges = [*(self.config.ridge * len(W) / len(self.X) for W in self.weights[1:-1]), 0.0]
         self.code_metrics = [
             CodeMetric(Z, self.config, ridge, bias) for Z, ridge in zip(codes[1:], ridges, strict=True)
         ]
