@@ -11,20 +11,11 @@ already is not repeated. Let nothing else run meanwhile.
 from __future__ import annotations
 
 import argparse
-import subprocess
-import sys
 from pathlib import Path
 
+from launch import train
+
 from nmfdnn.compare import main as compare
-
-
-def train(experiment: str, seed: int, folder: Path, overrides: list[str]) -> None:
-    """One run of the command line into `folder`, unless it is finished already."""
-    if (folder / "summary.json").exists():
-        return
-    command = [sys.executable, "-m", "nmfdnn", f"experiment={experiment}", f"seed={seed}"]
-    command += ["data.validation=0", "resume=true", f"hydra.run.dir={folder}", *overrides]
-    subprocess.run(command, check=True)
 
 
 def main() -> None:
@@ -40,7 +31,8 @@ def main() -> None:
     for seed in arguments.seeds:
         for experiment in arguments.experiments:
             folder = arguments.out / "runs" / f"{experiment}_{seed}"
-            train(experiment, seed, folder, arguments.overrides)
+            fixed = [f"experiment={experiment}", f"seed={seed}", "data.validation=0"]
+            train(folder, [*fixed, *arguments.overrides])
     written = [f"--output={arguments.out / 'compare.png'}", f"--csv={arguments.out / 'table.csv'}"]
     compare([str(arguments.out / "runs"), *written, "--errors", *arguments.errors])
 

@@ -1,0 +1,119 @@
+"""Error as a function of each parameter over two decades, and the share of seeds that diverge.
+
+`python benchmarks/robustness.py OUT` varies one parameter at a time around the experiment `best`, beside the
+learning rate and batch size of Adam around `best_bp`, on 4,000 digits with a quarter held out; then it runs
+both with twenty seeds as they are. It prints a Markdown table of validation errors and draws
+OUT/robustness.png. Runs are single-threaded, `--jobs` at a time; one that is there already is not repeated.
+KEY=VALUE arguments go to every run, for instance data=fashion_mnist data.validation=0.1 epochs=8.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import statistics
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from launch import train
+from matplotlib.figure import Figure
+
+from nmfdnn.records import read_summary
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """One parameter of one experiment."""
+
+    experiment: str
+    key: str
+    values: Sequence[float]
+
+    def folder(self, out: Path, value: float, seed: int) -> Path:
+        """Where the run is kept."""
+        return out / "runs" / self.experiment / f"{self.key}={value:g}" / str(seed)
+
+
+SWEEPS = [
+    Sweep("best", "jacobi.omega", [0.02, 0.06, 0.2, 0.6, 1.6, 2.0]),
+    Sweep("best", "jacobi.input_ridge", [0.04, 0.12, 0.4, 1.2, 4.0]),
+    Sweep("best", "jacobi.ridge", [0.0015, 0.005, 0.015, 0.05, 0.15]),
+    Sweep("best", "jacobi.batch_size", [30, 100, 250, 1000, 3000]),
+    Sweep("best_bp", "bp.learning_rate", [1e-4, 3e-4, 1e-3, 3e-3, 1e-2]),
+    Sweep("best_bp", "bp.batch_size", [30, 100, 300, 1000, 3000]),
+]
+SEEDS = 20
+
+
+def errors(sweep: Sweep, out: Path, value: float, seeds: Sequence[int]) -> list[float]:
+    """Validation error of each seed; infinite for one that diverged."""
+    folders = [sweep.folder(out, value, seed) for seed in seeds]
+    return [
+        read_summary(f)["validation_error"] if (f / "summary.json").exists() else math.inf for f in folders
+    ]
+
+
+def cell(values: Sequence[float]) -> str:
+    """Median (range), and how many diverged."""
+    finite = sorted(v for v in values if v < math.inf)
+    lost = len(values) - len(finite)
+    if not finite:
+        return f"all {lost} diverged"
+    text = f"{statistics.median(finite):.2f} ({finite[0]:.2f} – {finite[-1]:.2f})"
+    return f"{text}, {lost} diverged" if lost else text
+
+
+def draw(sweeps: Sequence[Sweep], out: Path, seeds: Sequence[int]) -> Figure:
+    """A panel for each parameter: median and range of the validation error over its values."""
+    columns = math.ceil(len(sweeps) / 2)
+    figure = Figure(figsize=(4 * columns, 6.5), layout="constrained")
+    axes = figure.subplots(2, columns, sharey=True).flat
+    for axis, sweep in zip(axes, sweeps, strict=False):
+        found = [errors(sweep, out, value, seeds) for value in sweep.values]
+        low, middle, high = ([f(e) for e in found] for f in (min, statistics.median, max))
+        axis.fill_between(sweep.values, low, [min(h, 100) for h in high], alpha=0.25)
+        axis.plot(sweep.values, middle, "o-")
+        axis.set(xscale="log", yscale="log", ylim=(2, 100), title=f"{sweep.experiment}: {sweep.key}")
+        axis.grid(alpha=0.3, which="both")
+        axis.set_yticks([2, 3, 5, 10, 20, 50, 100], ["2", "3", "5", "10", "20", "50", "100"])
+    figure.supylabel("validation error, %")
+    return figure
+
+
+def main() -> None:
+    """Train, tabulate, draw."""
+    raw = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=raw)
+    parser.add_argument("out", type=Path, help="folder for the runs and the picture")
+    parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3])
+    parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("overrides", nargs="*", help="KEY=VALUE for every run")
+    arguments = parser.parse_intermixed_args()
+    out, seeds = arguments.out, arguments.seeds
+    common = ["data=mnist_5k", "data.validation=0.25", "threads=1", *arguments.overrides]
+    plain = [Sweep(experiment, "threads", [1]) for experiment in ("best", "best_bp")]
+    todo = [(s, value, seed) for s in SWEEPS for value in s.values for seed in seeds]
+    todo += [(s, 1, seed) for s in plain for seed in range(1, SEEDS + 1)]
+
+    def run(sweep: Sweep, value: float, seed: int) -> None:
+        own = [f"experiment={sweep.experiment}", f"{sweep.key}={value:g}", f"seed={seed}"]
+        train(sweep.folder(out, value, seed), [*common, *own], check=False)
+
+    with ThreadPoolExecutor(arguments.jobs) as pool:
+        list(pool.map(lambda job: run(*job), todo))
+    print("| experiment | parameter | value | validation error, % |\n|---|---|---|---|")
+    for sweep in SWEEPS:
+        for value in sweep.values:
+            print(
+                f"| {sweep.experiment} | {sweep.key} | {value:g} | {cell(errors(sweep, out, value, seeds))} |"
+            )
+    for sweep in plain:
+        found = cell(errors(sweep, out, 1, range(1, SEEDS + 1)))
+        print(f"| {sweep.experiment} | {SEEDS} seeds | as it is | {found} |")
+    draw(SWEEPS, out, seeds).savefig(out / "robustness.png", dpi=110)
+
+
+if __name__ == "__main__":
+    main()
