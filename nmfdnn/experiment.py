@@ -137,11 +137,9 @@ def _trainer(config: Config, start: Network, data: Dataset, order: torch.Generat
     X, labels = data.train.X, data.train.labels
     if config.method == "bp":
         return BackpropTrainer(start, X, labels, config.bp, config.epochs, order)
-    element_wise = kernels(config.kernels)
     if config.method == "jacobi":
-        delta = config.solver.input_delta
-        return JacobiTrainer(start, X, labels, config.jacobi, delta, config.epochs, order, element_wise)
-    return AlternatingTrainer(start, X, labels, config.nmf, config.solver, order, element_wise)
+        return JacobiTrainer(start, X, labels, config.jacobi, config.epochs, order)
+    return AlternatingTrainer(start, X, labels, config.nmf, config.solver, order, kernels(config.kernels))
 
 
 def _train(

@@ -4,28 +4,31 @@ Legend: mini-batch codes Z₀ = X, Z₁ … Z_{d−1} (n × kᵢ), weights Wᵢ 
 
 `AlternatingTrainer` solves each layer's problem after the layers above have moved (Gauss–Seidel). Here every
 problem is linearised at the same forward pass, which has computed every residual already (Jacobi), and takes
-one relaxed step. For each mini-batch, from the output down:
+one relaxed step. Every layer is a nonlinear semi-NMF, the output included: Y ≈ f(V_d). For each mini-batch,
+from the output down, with f(V) = max(0, V) and ∘ the element-wise product:
 
 ================  ======================================================================================
-output residual   R_d = Y − V_d
-output codes      R_{d−1} = B − Z_{d−1}, B by multiplicative semi-NMF steps on (Y; Z_{d−1}, W_d)
-hidden codes      R_{i−1} = ρ RᵢWᵢ⁺ where Z_{i−1} > 0, else 0: like a multiplicative step it keeps zeros
-weights           Wᵢ ← Wᵢ + ω (C + (δ + γ)c̄ I)⁻¹ (Zᵢ₋₁ᵀRᵢ/n − γ c̄ Wᵢ) diag(1/hᵢ), likewise bᵢ
+output residual   R_d = Y − V_d where Y > 0 or V_d > 0, else 0: latent targets (Saul 2022)
+code residuals    D = (RᵢWᵢ⁺) ∘ [Zᵢ₋₁ > 0] and Rᵢ₋₁ = tᵢD: like a multiplicative step it keeps zeros
+line search       tᵢ = ⟨DWᵢ, Rᵢ⟩ / ‖DWᵢ ∘ [Vᵢ active]‖²: the tᵢ for which DWᵢ removes most of Rᵢ
+weights           Wᵢ ← Wᵢ + ωᵢ (C + (δ + γ)c̄ I)⁻¹ (Zᵢ₋₁ᵀRᵢ/n − γ c̄ Wᵢ) diag(1/hᵢ), likewise bᵢ
 ================  ======================================================================================
 
 - C is the covariance of the layer's input, c̄ the mean of its diagonal. For X it is taken over all training
   samples and factored once, and X is kept in the basis that whitens it; for codes it is a running mean over
-  batches. So the damping δ and the ridge γ (Arai's λ_W) have no unit. γ = λk/n.
-- hᵢ (kᵢ) makes ω = 1 about the largest safe step. A unit that is active on a fraction a of the samples has
-  its residual on those only, so the Gram matrix of its own problem is a C; that of a batch of n samples has
-  eigenvalues up to h = (√a + √(k̂/n))² times those of C (Marchenko & Pastur 1967), for the effective
-  dimension k̂ = tr C(C + (δ + γ)c̄ I)⁻¹. The output has a = 1.
-- The output has no ridge (γ = 0): with one, its codes have to grow to make up for the shrinking weights.
-- No layer's codes are asked to move by a larger fraction ‖R‖/‖Z‖ than those of the layer above, and those of
-  the last hidden layer by at most a fifth.
-- W⁺ = (1 + μ)(WᵀW + μ w̄ I)⁻¹Wᵀ, w̄ the mean diagonal of WᵀW: μ damps directions that W barely passes on.
-- The d − 1 hidden layers correct the same residual at the same time, so they share ω in equal parts; and no
-  step goes further than its share of that residual: ω/h ≤ 1/(d − 1), over ρ(1 + μ) below the last of them.
+  batches. So the damping δ and the ridge γ (Arai's λ_W) have no unit. γ = λk/n for k inputs and n training
+  samples, because the noise that a least-squares fit takes up grows as k/n; the output has none, since with
+  one its codes would have to grow to make up for the shrinking weights.
+- hᵢ (kᵢ) makes ω = 1 about the largest step that is safe for any data. A unit that is active on a fraction a
+  of the samples has its residual on those only, so the Gram matrix of its own problem is a C; that of a batch
+  of n samples has eigenvalues up to h = (√a + √(k̂/n))² times those of C (Marchenko & Pastur 1967), for the
+  effective dimension k̂ = tr C(C + (δ + γ)c̄ I)⁻¹. The output has a = 1.
+- The d − 1 hidden layers correct the same residual at the same time, so they share ω in equal parts,
+  ωᵢ = ω/(d − 1), and none goes further than its share, ωᵢ/hᵢ ≤ 1/(d − 1).
+- W⁺ = (WᵀW + μ w̄ I)⁻¹Wᵀ, w̄ the mean diagonal of WᵀW: μ damps directions that W barely passes on.
+- No codes are asked to move by more than half of their norm at once.
+- Covariances, inverses and tᵢ are brought up to date every few batches; then the ridge of the hidden codes
+  acts, for as many batches at once.
 - ω falls linearly to zero over all epochs, and the weights that are kept are an exponential average.
 
 No gradient of the whole objective is computed, and no derivative of f.
@@ -40,22 +43,21 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..errors import ConfigError, require
-from ..factorization import multiplicative_code_step, split_bias
-from ..kernels import REFERENCE, Kernels
-from ..linalg import EighFactors, cholesky, factor, gram
+from ..errors import ConfigError, NotFiniteError, require
+from ..factorization import split_bias
+from ..linalg import cholesky, gram
 from ..network import Network, one_hot
-from .common import Epoch, Stopwatch, batches, half_square_per_sample
+from .common import Epoch, Stopwatch, batches
 
 FIRST_ROWS = 5000
 """Samples from which the codes' statistics start."""
 
-TRUST = 0.2
-"""Largest fraction ‖R‖/‖Z‖ by which the output's codes are asked to move in one step."""
+TRUST = 0.5
+"""Largest fraction ‖R‖/‖Z‖ by which codes are asked to move in one step."""
 
-REMEDY = "lower jacobi.omega or jacobi.code_omega, or raise jacobi.batch_size, jacobi.damping or jacobi.ridge"
+REMEDY = "lower jacobi.omega, or raise jacobi.batch_size, jacobi.damping or jacobi.ridge"
 
-LISTS = ("weights", "biases", "average", "average_biases", "activity", "code_inverses")
+LISTS = ("weights", "biases", "average", "average_biases", "activity", "code_inverses", "searches")
 
 
 @dataclass
@@ -64,44 +66,40 @@ class JacobiConfig:
 
     Attributes:
         batch_size: samples in a mini-batch.
-        omega: relaxation of the hidden layers' weights, in (0, 2], which they share in equal parts; falls
-            linearly to zero.
+        omega: relaxation of the hidden layers' weights > 0, which they share in equal parts; falls linearly
+            to zero.
         output_omega: the same for the output's weights; small, to leave something to the hidden layers.
-        output_iterations: multiplicative steps on the output's codes per batch, ≥ 1.
-        code_omega: relaxation ρ > 0 of the hidden codes.
         code_damping: μ > 0, relative to the mean diagonal of WᵀW.
         damping: δ > 0, relative to the mean variance c̄ of a layer's inputs.
-        ridge: λ ≥ 0 of the hidden layers but the first: γ = λk/n for k inputs of a layer and n training
-            samples, because the noise that a least-squares fit takes up grows as k/n. The output has none.
+        ridge: λ ≥ 0 of the hidden layers but the first, γ = λk/n. The output has none.
         input_ridge: the same for the first layer.
-        gram_every: batches between two updates of the codes' covariances and their inverses.
+        input_delta: relative cut-off δ_x in [0, 1): directions of X with a singular value below δ_x times the
+            largest are left out.
+        gram_every: batches between two updates of covariances, inverses and line searches.
         gram_memory: share in [0, 1) of the past in a running covariance.
         averaging: decay in [0, 1) of the exponential average of the weights that is evaluated and kept.
     """
 
     batch_size: int = 250
-    omega: float = 1.6
-    output_omega: float = 0.05
-    output_iterations: int = 3
-    code_omega: float = 3.0
+    omega: float = 2.0
+    output_omega: float = 0.1
     code_damping: float = 0.3
-    damping: float = 1e-2
-    ridge: float = 0.015
+    damping: float = 2e-2
+    ridge: float = 0.06
     input_ridge: float = 0.4
+    input_delta: float = 2e-2
     gram_every: int = 5
     gram_memory: float = 0.95
     averaging: float = 0.99
 
     def __post_init__(self) -> None:
-        for key in ("batch_size", "output_iterations", "gram_every"):
+        for key in ("batch_size", "gram_every"):
             require(getattr(self, key) >= 1, f"jacobi.{key}", "≥ 1", getattr(self, key))
-        for key in ("omega", "output_omega"):
-            require(0 < getattr(self, key) <= 2, f"jacobi.{key}", "in (0, 2]", getattr(self, key))
-        for key in ("code_omega", "code_damping", "damping"):
+        for key in ("omega", "output_omega", "code_damping", "damping"):
             require(0 < getattr(self, key) < math.inf, f"jacobi.{key}", "> 0", getattr(self, key))
         for key in ("ridge", "input_ridge"):
             require(0 <= getattr(self, key) < math.inf, f"jacobi.{key}", "≥ 0", getattr(self, key))
-        for key in ("gram_memory", "averaging"):
+        for key in ("input_delta", "gram_memory", "averaging"):
             require(0 <= getattr(self, key) < 1, f"jacobi.{key}", "in [0, 1)", getattr(self, key))
 
 
@@ -112,20 +110,20 @@ class WhitenedInput:
     weights W̃ on X̃ stand for W = Q diag(…)^(−1/2) W̃ on X − x̄. Directions with s ≤ δ_x s₁ are left out.
     """
 
-    def __init__(self, X: Tensor, bias: bool, config: JacobiConfig, input_delta: float) -> None:
-        self.mean = X.mean(dim=0) if bias else X.new_zeros(X.shape[1])
-        centred = X - self.mean
-        kept = factor(centred, "eigh", input_delta)
-        assert isinstance(kept, EighFactors)
-        variances = kept.s.square() / len(X)
-        level = centred.square().mean()
-        ridge = config.input_ridge * X.shape[1] / len(X)
-        self.scales = (variances + (config.damping + ridge) * level).rsqrt()
-        self.basis = kept.Q * self.scales
-        self.X = centred @ self.basis
+    def __init__(self, X: Tensor, bias: bool, config: JacobiConfig) -> None:
+        self.mean, covariance = moments(X, bias)
+        if not torch.isfinite(covariance).all():
+            raise NotFiniteError("the inputs X hold NaN, infinity or values that overflow when squared")
+        level = covariance.diagonal().mean()
+        variances, Q = torch.linalg.eigh(covariance.double())
+        kept = variances > config.input_delta**2 * variances[-1]
+        variances, self.Q = variances[kept].to(X), Q[:, kept].to(X)
+        self.ridge, self.ridge_every = config.input_ridge * X.shape[1] / len(X), 1
+        self.scales = (variances + (config.damping + self.ridge) * level).rsqrt()
+        self.basis = self.Q * self.scales
+        self.X = torch.addmm(-(self.mean @ self.basis), X, self.basis)
         self.dimension = float((variances * self.scales.square()).sum())
-        self.shrinkage = (ridge * level * self.scales.square())[:, None]
-        self.Q = kept.Q
+        self.shrinkage = self.ridge * level * self.scales.square()[:, None]
 
     def enter(self, W: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
         """(W̃, b̃) for weights W (p × k) and biases b (k) on X."""
@@ -136,9 +134,13 @@ class WhitenedInput:
         W = self.basis @ W
         return W, b - self.mean @ W
 
-    def step(self, C: Tensor, W: Tensor, mean_residual: Tensor) -> tuple[Tensor, Tensor]:
-        """Steps of weights and biases for C = X̃ᵀR/n."""
-        return torch.addcmul(C, self.shrinkage, W, value=-1), mean_residual
+    def step(self, Z: Tensor, R: Tensor) -> tuple[Tensor, Tensor]:
+        """Steps of weights and biases for the codes and residuals of n samples, the ridge left aside."""
+        return (Z.T @ R).div_(len(Z)), R.mean(dim=0)
+
+    def shrink(self, W: Tensor) -> tuple[Tensor, Tensor]:
+        """The ridge's part of the steps."""
+        return self.shrinkage * W, W.new_zeros(W.shape[1])
 
 
 class CodeMetric:
@@ -146,21 +148,31 @@ class CodeMetric:
 
     def __init__(self, Z: Tensor, config: JacobiConfig, ridge: float, bias: bool) -> None:
         self.config, self.ridge, self.bias = config, ridge, bias
-        self.mean, self.covariance = self._moments(Z)
+        self.ridge_every = config.gram_every
+        self.mean, self.covariance = moments(Z, bias)
         self._invert()
 
     def refresh(self, Z: Tensor) -> None:
         """Mix the codes Z (n × k) of a batch in."""
-        mean, covariance = self._moments(Z)
+        mean, covariance = moments(Z, self.bias)
         self.mean = mean.lerp_(self.mean, self.config.gram_memory)
         self.covariance = covariance.lerp_(self.covariance, self.config.gram_memory)
         self._invert()
 
-    def step(self, C: Tensor, W: Tensor, mean_residual: Tensor) -> tuple[Tensor, Tensor]:
-        """Steps of weights and biases for C = ZᵀR/n, which is overwritten."""
-        C.addr_(self.mean, mean_residual, alpha=-1).add_(W, alpha=-self.ridge * self.level)
-        S = self.inverse @ C
+    def step(self, Z: Tensor, R: Tensor) -> tuple[Tensor, Tensor]:
+        """Steps of weights and biases for the codes and residuals of n samples, the ridge left aside."""
+        mean_residual = R.mean(dim=0)
+        if len(R) < R.shape[1]:  # few samples: cheaper to solve for each of them than for each column of R
+            S = ((Z @ self.inverse).T @ R).div_(len(R))
+            S.addr_(self.inverse @ self.mean, mean_residual, alpha=-1)
+        else:
+            S = self.inverse @ (Z.T @ R).div_(len(R)).addr_(self.mean, mean_residual, alpha=-1)
         return S, mean_residual - self.mean @ S
+
+    def shrink(self, W: Tensor) -> tuple[Tensor, Tensor]:
+        """The ridge's part of the steps."""
+        S = (self.inverse @ W).mul_(self.ridge * self.level)
+        return S, -(self.mean @ S)
 
     def state(self) -> dict[str, Any]:
         """Copies of what `refresh` changes."""
@@ -171,10 +183,6 @@ class CodeMetric:
         self.mean, self.covariance = state["mean"].to(self.mean), state["covariance"].to(self.mean)
         self._invert()
 
-    def _moments(self, Z: Tensor) -> tuple[Tensor, Tensor]:
-        mean = Z.mean(dim=0) if self.bias else Z.new_zeros(Z.shape[1])
-        return mean, gram(Z).div_(len(Z)).addr_(mean, mean, alpha=-1)
-
     def _invert(self) -> None:
         self.level = float(self.covariance.diagonal().mean())
         damping = (self.config.damping + self.ridge) * self.level
@@ -182,14 +190,17 @@ class CodeMetric:
         self.dimension = len(self.mean) - damping * float(self.inverse.trace())
 
 
-def damped_code_inverse(W: Tensor, damping: float) -> Tensor:
-    """(1 + μ)(WᵀW + μ w̄ I)⁻¹Wᵀ (m × k) for weights W (k × m), w̄ the mean diagonal of WᵀW, μ = `damping`.
+def moments(Z: Tensor, bias: bool) -> tuple[Tensor, Tensor]:
+    """Mean (k) and covariance (k × k) of the rows of Z (n × k); without a bias zero and second moments."""
+    mean = Z.mean(dim=0) if bias else Z.new_zeros(Z.shape[1])
+    return mean, gram(Z).div_(len(Z)).addr_(mean, mean, alpha=-1)
 
-    For W with orthogonal columns of one length it is the pseudo-inverse, whatever μ.
-    """
+
+def damped_code_inverse(W: Tensor, damping: float) -> Tensor:
+    """(WᵀW + μ w̄ I)⁻¹Wᵀ (m × k) for weights W (k × m), w̄ the mean diagonal of WᵀW, μ = `damping`."""
     G = W.T @ W
     L = cholesky(G, damping * float(G.diagonal().mean()))
-    return torch.cholesky_solve(W.T.contiguous(), L).mul_(1 + damping)
+    return torch.cholesky_solve(W.T.contiguous(), L)
 
 
 @dataclass
@@ -200,10 +211,8 @@ class JacobiTrainer:
     X: Tensor
     labels: Tensor
     config: JacobiConfig
-    input_delta: float
     epochs: int
     generator: torch.Generator
-    kernels: Kernels = REFERENCE
     updates: int = field(default=0, init=False)
 
     def __post_init__(self) -> None:
@@ -240,29 +249,28 @@ class JacobiTrainer:
         Returns:
             For each layer ‖Rᵢ‖/‖Zᵢ‖, 0-d, with the targets in place of the codes for the output.
         """
-        codes = [X]
-        for W, b in zip(self.weights[:-1], self.biases[:-1], strict=True):
-            codes.append(torch.addmm(b, codes[-1], W).relu_())
-        if self.updates % self.config.gram_every == 0:
+        codes = self._codes(X)
+        V = torch.addmm(self.biases[-1], codes[-1], self.weights[-1])
+        refresh = self.updates % self.config.gram_every == 0
+        if refresh:
             self._refresh(codes)
-        decay = self._decay()
-        R = Y - torch.addmm(self.biases[-1], codes[-1], self.weights[-1])
+        R = latent_residual(Y, V)
+        active = [*(Z > 0 for Z in codes[1:]), (Y > 0) | (V > 0)]
         sizes: list[Tensor] = []
-        tiny = torch.finfo(R.dtype).tiny
         for i in range(len(self.weights) - 1, -1, -1):
-            Z, W, b = codes[i], self.weights[i], self.biases[i]
-            output = i == len(self.weights) - 1
-            sizes.append(R.norm() / (Y if output else codes[i + 1]).norm().clamp_min(tiny))
-            below = self._code_residual(i, Z, R, Y) if i > 0 else R
+            Z, W = codes[i], self.weights[i]
+            sizes.append(_ratio(R.norm(), (Y if i == len(self.weights) - 1 else codes[i + 1]).norm()))
+            below = R
             if i > 0:
-                allowed = (TRUST if output else sizes[-1]) * Z.norm()
-                below.mul_((allowed / below.norm().clamp_min(tiny)).clamp_max(1.0))
-            metric = self.metrics[i]
-            step, bias_step = metric.step((Z.T @ R).div_(len(Z)), W, R.mean(dim=0))
-            rate = decay * self._rate(i, metric.dimension / len(Z))
-            W.addcmul_(step, rate.expand_as(step))
-            if self.start.bias:
-                b.addcmul_(bias_step, rate.expand_as(b))
+                D = (R @ self.code_inverses[i - 1]).mul_(active[i - 1])
+                if refresh:
+                    self.searches[i - 1] = _search(D @ W, R, active[i])
+                below = D.mul_(torch.minimum(self.searches[i - 1], _ratio(TRUST * Z.norm(), D.norm())))
+            metric, rate = self.metrics[i], self._rate(i, len(Z))
+            self._move(i, metric.step(Z, R), rate)
+            if metric.ridge > 0 and self.updates % metric.ridge_every == 0:
+                share = metric.ridge / (metric.ridge + self.config.damping)  # the most that shrink() takes
+                self._move(i, metric.shrink(W), -(metric.ridge_every * rate).clamp_max(1 / share))
             R = below
         self.updates += 1
         # A plain mean while it is shorter than the exponential window, so that the start does not linger.
@@ -273,46 +281,47 @@ class JacobiTrainer:
             mean.lerp_(new, newest)
         return sizes[::-1]
 
-    def _rate(self, i: int, dimension: float) -> Tensor:
-        """ω/h of each unit that layer i's weights lead to; `dimension` is k̂/n."""
-        hidden = len(self.weights) - 1
-        if i == hidden:
-            return torch.full((), self.config.output_omega / (1 + math.sqrt(dimension)) ** 2).to(self.X)
-        amplified = 1.0 if i == hidden - 1 else self.config.code_omega * (1 + self.config.code_damping)
-        rate = self.config.omega / hidden / (self.activity[i].sqrt() + math.sqrt(dimension)).square()
-        return rate.clamp_max(1 / (hidden * amplified))
+    def _codes(self, X: Tensor) -> list[Tensor]:
+        """X, Z₁, …, Z_{d−1} for whitened inputs X."""
+        codes = [X]
+        for W, b in zip(self.weights[:-1], self.biases[:-1], strict=True):
+            codes.append(torch.addmm(b, codes[-1], W).relu_())
+        return codes
 
-    def _code_residual(self, i: int, Z: Tensor, R: Tensor, Y: Tensor) -> Tensor:
-        """By how much the codes Z = Zᵢ would have to change for the layer above to lose its residual R."""
-        W, b = self.weights[i], self.biases[i]
-        if i < len(self.weights) - 1:
-            return (R @ self.code_inverses[i - 1]).mul_(self.config.code_omega).mul_(Z > 0)
-        B = Z
-        for _ in range(self.config.output_iterations):
-            B = multiplicative_code_step(Y - b, B, W, kernels=self.kernels)
-        return B - Z
+    def _move(self, i: int, steps: tuple[Tensor, Tensor], rate: Tensor) -> None:
+        step, bias_step = steps
+        self.weights[i].addcmul_(step, rate.expand_as(step))
+        if self.start.bias:
+            self.biases[i].addcmul_(bias_step, rate.expand_as(bias_step))
+
+    def _rate(self, i: int, samples: int) -> Tensor:
+        """ωᵢ/hᵢ of each unit that layer i's weights lead to, for a batch of `samples`."""
+        hidden = len(self.weights) - 1
+        noise = math.sqrt(self.metrics[i].dimension / samples)
+        if i == hidden:
+            return self.X.new_tensor(self._decay() * self.config.output_omega / (1 + noise) ** 2)
+        rate = self.config.omega / (self.activity[i].sqrt() + noise).square()
+        return rate.clamp_max(1.0) * (self._decay() / hidden)
 
     def _prepare(self) -> WhitenedInput:
         """Whiten the inputs, start the weights in that basis, and the codes' statistics."""
         bias = self.start.bias
-        whitened = WhitenedInput(self.X, bias, self.config, self.input_delta)
+        whitened = WhitenedInput(self.X, bias, self.config)
         split = [split_bias(W, len(W) - bias) for W in self.start.weights]
         self.weights = [W.clone() for W, _ in split]
         self.biases = [W.new_zeros(W.shape[1]) if b is None else b.clone() for W, b in split]
         self.weights[0], self.biases[0] = whitened.enter(self.weights[0], self.biases[0])
         self.average = [W.clone() for W in self.weights]
         self.average_biases = [b.clone() for b in self.biases]
-        codes = [whitened.X[:FIRST_ROWS]]
-        for W, b in zip(self.weights[:-1], self.biases[:-1], strict=True):
-            codes.append(torch.addmm(b, codes[-1], W).relu_())
-        self.metrics: list[WhitenedInput | CodeMetric]
+        codes = self._codes(whitened.X[:FIRST_ROWS])
         ridges = [*(self.config.ridge * len(W) / len(self.X) for W in self.weights[1:-1]), 0.0]
         self.code_metrics = [
             CodeMetric(Z, self.config, ridge, bias) for Z, ridge in zip(codes[1:], ridges, strict=True)
         ]
-        self.metrics = [whitened, *self.code_metrics]
+        self.metrics: list[WhitenedInput | CodeMetric] = [whitened, *self.code_metrics]
         self.activity = [_activity(Z) for Z in codes[1:]]
-        self.code_inverses = [damped_code_inverse(W, self.config.code_damping) for W in self.weights[1:-1]]
+        self.code_inverses = [damped_code_inverse(W, self.config.code_damping) for W in self.weights[1:]]
+        self.searches = [self.X.new_ones(()) for _ in self.weights[1:]]
         self._input = whitened
         return whitened
 
@@ -322,14 +331,16 @@ class JacobiTrainer:
             metric.refresh(Z)
         for share, Z in zip(self.activity, codes[1:], strict=True):
             share.lerp_(_activity(Z), 1 - self.config.gram_memory)
-        self.code_inverses = [damped_code_inverse(W, self.config.code_damping) for W in self.weights[1:-1]]
+        self.code_inverses = [damped_code_inverse(W, self.config.code_damping) for W in self.weights[1:]]
 
     def _decay(self) -> float:
         return max(0.0, 1 - self.updates / self.total_updates)
 
     def objective(self, outputs: Tensor, labels: Tensor) -> float:
-        """½‖Y − V_d‖² per sample."""
-        return half_square_per_sample(outputs, labels)
+        """½‖R_d‖² per sample: the distance of Y from f(V_d), for a label's own output from V_d."""
+        Y = one_hot(labels, outputs.shape[1], outputs.dtype)
+        R = latent_residual(Y, outputs)
+        return float(0.5 * R.square().sum(dtype=torch.float64) / len(labels))
 
     def state(self) -> dict[str, Any]:
         state: dict[str, Any] = {"updates": self.updates, "generator": self.generator.get_state()}
@@ -348,6 +359,20 @@ class JacobiTrainer:
                 setattr(self, name, [T.to(self.X, copy=True) for T in state[name]])
             for metric, saved in zip(self.code_metrics, state["metrics"], strict=True):
                 metric.load_state(saved)
+
+
+def latent_residual(Y: Tensor, V: Tensor) -> Tensor:
+    """Y − V where Y > 0 or V > 0, else 0 (n × m): Y is to be f(V), and where Y = 0 any V ≤ 0 will do."""
+    return Y - torch.where(Y > 0, V, V.relu())
+
+
+def _search(P: Tensor, R: Tensor, active: Tensor) -> Tensor:
+    """The t ≥ 0 that minimises ‖R − tP‖ over the `active` entries, outside of which R is 0; 0-d."""
+    return _ratio((P * R).sum(), (P * active).square().sum()).clamp_min(0)
+
+
+def _ratio(a: Tensor, b: Tensor) -> Tensor:
+    return a / b.clamp_min(torch.finfo(b.dtype).tiny)
 
 
 def _activity(Z: Tensor) -> Tensor:

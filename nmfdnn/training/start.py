@@ -14,6 +14,9 @@ from .alternating import SolverConfig
 from .common import Stopwatch
 from .pretraining import PretrainedLayer, PretrainingConfig, pretrain
 
+OUTPUT_SAMPLES = 10_000
+"""Random samples, at most, from which least squares starts the output; many times its number of inputs."""
+
 
 @dataclass(frozen=True)
 class Start:
@@ -43,8 +46,9 @@ def starting_network(
         layers = pretrain(X, config.hidden, config.bias, pretraining, solver, generator, kernels)
         weights[:-1] = [layer.W for layer in layers]
     if config.output_start == "least_squares":
-        Z = Network(weights, config.bias).codes(X)[-1]
-        Y = one_hot(labels, classes, X.dtype)
+        rows = torch.randperm(len(X), generator=generator)[:OUTPUT_SAMPLES].to(X.device)
+        Z = Network(weights, config.bias).codes(X[rows])[-1]
+        Y = one_hot(labels[rows], classes, X.dtype)
         regularisation = Regularisation(solver.method, solver.hidden_delta)
         weights[-1] = least_squares_weights(Y, Z, config.bias, regularisation)
     return Start(Network(weights, config.bias), watch.seconds(), layers)

@@ -13,12 +13,12 @@ from planted import error_rate, planted
 from nmfdnn.errors import ConfigError, NmfdnnError
 from nmfdnn.network import Network, random_weights
 from nmfdnn.training import JacobiConfig, JacobiTrainer
-from nmfdnn.training.jacobi import damped_code_inverse
+from nmfdnn.training.jacobi import damped_code_inverse, latent_residual
 
 
-def make(config, bias=True, n=90, device="cpu", dtype=torch.float64, epochs=2, delta=0.0, seed=3):
+def make(config, bias=True, n=90, device="cpu", dtype=torch.float64, epochs=2, seed=3):
     X, labels, start = planted(n, bias, torch.device(device), dtype)
-    return JacobiTrainer(start, X, labels, config, delta, epochs, torch.Generator().manual_seed(seed))
+    return JacobiTrainer(start, X, labels, config, epochs, torch.Generator().manual_seed(seed))
 
 
 class Reference:
@@ -28,16 +28,17 @@ class Reference:
         self.config, self.bias, self.total, self.t, self.n = config, bias, total, 0, len(X)
         self.W = [w[:-1] if bias else w for w in W]
         self.b = [w[-1] if bias else np.zeros(w.shape[1]) for w in W]
-        codes = self.codes(X)
+        codes = self.forward(X)[0]
         self.moments = [self.moment(Z) for Z in codes]
         self.activity = [self.active(Z) for Z in codes[1:]]
+        self.searches = [None for _ in codes]
         self.history = []
 
-    def codes(self, X):
+    def forward(self, X):
         Z = [X]
         for W, b in zip(self.W[:-1], self.b[:-1], strict=True):
             Z.append(np.maximum(0, Z[-1] @ W + b))
-        return Z
+        return Z, Z[-1] @ self.W[-1] + self.b[-1]
 
     def moment(self, Z):
         mean = Z.mean(0) * self.bias
@@ -52,44 +53,47 @@ class Reference:
             old, new = self.moments[i + 1], self.moment(Z)
             self.moments[i + 1] = tuple(keep * a + (1 - keep) * b for a, b in zip(old, new, strict=True))
             self.activity[i] = keep * self.activity[i] + (1 - keep) * self.active(Z)
-        self.inverses = [self.code_inverse(W) for W in self.W[1:-1]]
+        self.inverses = [self.code_inverse(W) for W in self.W]
 
     def code_inverse(self, W):
-        mu = self.config.code_damping
         G = W.T @ W
-        return (1 + mu) * np.linalg.solve(G + mu * np.trace(G) / len(G) * np.eye(len(G)), W.T)
+        return np.linalg.solve(G + self.config.code_damping * np.trace(G) / len(G) * np.eye(len(G)), W.T)
 
     def update(self, X, Y):
-        c, Z = self.config, self.codes(X)
-        if self.t % c.gram_every == 0:
+        c, (Z, V) = self.config, self.forward(X)
+        due = self.t % c.gram_every == 0
+        if due:
             self.refresh(Z)
         decay = 1 - self.t / self.total
         last = len(self.W) - 1
-        R = [None] * last + [Y - Z[-1] @ self.W[-1] - self.b[-1]]
-        B = Z[-1]
-        for _ in range(c.output_iterations):
-            B = oracle.ding(Y - self.b[-1], B, self.W[-1])
-        R[last - 1] = (B - Z[-1]) * min(1, 0.2 * np.linalg.norm(Z[-1]) / np.linalg.norm(B - Z[-1]))
-        for i in range(last - 1, 0, -1):
-            R[i - 1] = c.code_omega * (R[i] @ self.inverses[i - 1]) * (Z[i] > 0)
-            allowed = np.linalg.norm(R[i]) / np.linalg.norm(Z[i + 1])
-            R[i - 1] *= min(1, allowed * np.linalg.norm(Z[i]) / np.linalg.norm(R[i - 1]))
+        latent = np.where(Y > 0, Y, np.minimum(V, 0))
+        R = [None] * last + [latent - V]
+        active = [*(z > 0 for z in Z[1:]), (Y > 0) | (V > 0)]
+        for i in range(last, 0, -1):
+            D = (R[i] @ self.inverses[i]) * (Z[i] > 0)
+            if due:
+                P = (D @ self.W[i])[active[i]]
+                self.searches[i] = max(0, P @ R[i][active[i]] / (P @ P))
+            R[i - 1] = D * min(self.searches[i], 0.5 * np.linalg.norm(Z[i]) / np.linalg.norm(D))
         for i in range(last + 1):
             mean, C = self.moments[i]
             ridge = (c.input_ridge if i == 0 else 0.0 if i == last else c.ridge) * len(self.W[i]) / self.n
-            a = 1.0 if i == last else self.activity[i]
             metric = C + (c.damping + ridge) * np.trace(C) / len(C) * np.eye(len(C))
             residual = R[i] / len(X)
-            right = (Z[i] - mean).T @ residual - ridge * np.trace(C) / len(C) * self.W[i]
-            step = np.linalg.solve(metric, right)
+            step = np.linalg.solve(metric, (Z[i] - mean).T @ residual)
             dimension = np.trace(np.linalg.solve(metric, C))
-            omega = decay * (c.output_omega if i == last else c.omega / last)
-            rate = omega / (np.sqrt(a) + np.sqrt(dimension / len(X))) ** 2
-            if i < last:
-                amplified = 1 if i == last - 1 else c.code_omega * (1 + c.code_damping)
-                rate = np.minimum(rate, decay / last / amplified)
-            self.b[i] = self.b[i] + rate * self.bias * (residual.sum(0) - mean @ step)
-            self.W[i] = self.W[i] + rate * step
+            a = 1.0 if i == last else self.activity[i]
+            h = (np.sqrt(a) + np.sqrt(dimension / len(X))) ** 2
+            rate = c.output_omega / h if i == last else np.minimum(c.omega / h, 1) / last
+            rate = rate * decay
+            before = self.W[i] + rate * step
+            self.b[i] = self.b[i] + self.bias * rate * (residual.sum(0) - mean @ step)
+            self.W[i] = before
+            if ridge > 0 and (due or i == 0):
+                shrink = np.linalg.solve(metric, ridge * np.trace(C) / len(C) * before)
+                rate = np.minimum(1 + c.damping / ridge, rate * (1 if i == 0 else c.gram_every))
+                self.W[i] = before - rate * shrink
+                self.b[i] = self.b[i] + self.bias * rate * (mean @ shrink)
         self.t += 1
         rows = [np.vstack([W, b]) if self.bias else W for W, b in zip(self.W, self.b, strict=True)]
         self.history.append(rows)
@@ -97,16 +101,18 @@ class Reference:
 
 @pytest.mark.parametrize("bias", [False, True])
 @pytest.mark.parametrize("every", [1, 2])
-def test_epochs_equal_the_equations(bias, every, device):
-    """Six batches: whitened inputs, running statistics, decay and averaging all enter."""
-    config = JacobiConfig(30, gram_every=every, averaging=0.6, output_iterations=2, gram_memory=0.7)
+@pytest.mark.parametrize("size", [30, 9], ids=["more samples than units", "fewer"])
+def test_epochs_equal_the_equations(bias, every, size, device):
+    """Two epochs: whitened inputs, running statistics, searches, ridges, decay and averaging all enter."""
+    count = 90 // size
+    config = JacobiConfig(size, gram_every=every, averaging=0.6, gram_memory=0.7, input_delta=0.0)
     trainer = make(config, bias, device=device)
     X, Y = oracle.array(trainer.X), oracle.array(trainer.Y)
-    reference = Reference(X, [oracle.array(W) for W in trainer.start.weights], config, bias, total=6)
+    reference = Reference(X, [oracle.array(W) for W in trainer.start.weights], config, bias, total=2 * count)
     order = torch.Generator().manual_seed(3)
     for _ in range(2):
         trainer.epoch()
-        for rows in torch.randperm(90, generator=order).reshape(3, 30).numpy():
+        for rows in torch.randperm(90, generator=order).reshape(count, size).numpy():
             reference.update(X[rows], Y[rows])
     for i, W in enumerate(trainer.network.weights):
         mean = oracle.average([weights[i] for weights in reference.history], 0.6)
@@ -129,7 +135,8 @@ def test_left_out_directions_keep_the_rest_and_are_not_used(device):
     )
     weights = [torch.cat([start.weights[0][:-1], start.weights[0][:1], start.weights[0][-1:]])]
     start = Network([*weights, *start.weights[1:]], True)
-    trainer = JacobiTrainer(start, X, labels, JacobiConfig(30), 1e-6, 2, torch.Generator().manual_seed(3))
+    config = JacobiConfig(30, input_delta=1e-6)
+    trainer = JacobiTrainer(start, X, labels, config, 2, torch.Generator().manual_seed(3))
     trainer.epoch()
     W = trainer.network.weights[0]
     assert oracle.error(W[0], W[8]) < 1e-6
@@ -143,18 +150,22 @@ def test_the_unit_of_the_inputs_does_not_matter(device):
     larger.weights[0][:-1] /= 1000
     outputs = []
     for inputs, network in ((X, start), (1000 * X, larger)):
-        trainer = JacobiTrainer(
-            network, inputs, labels, JacobiConfig(30), 0.0, 2, torch.Generator().manual_seed(0)
-        )
+        config, order = JacobiConfig(30, input_delta=0.0), torch.Generator().manual_seed(0)
+        trainer = JacobiTrainer(network, inputs, labels, config, 2, order)
         trainer.epoch()
         outputs.append(trainer.network.outputs(inputs))
     assert oracle.error(outputs[1], outputs[0]) < 1e-6
 
 
-def test_the_inverse_of_orthogonal_weights_does_not_depend_on_the_damping(put, rng):
+def test_the_inverse_of_orthogonal_weights_is_their_scaled_transpose(put, rng):
     Q, _ = np.linalg.qr(rng.standard_normal((9, 4)))
     for damping in (1e-3, 1.0, 10.0):
-        assert oracle.error(damped_code_inverse(put(3 * Q), damping), Q.T / 3) < 1e-10
+        assert oracle.error(damped_code_inverse(put(3 * Q), damping), Q.T / 3 / (1 + damping)) < 1e-10
+
+
+def test_latent_residuals_leave_an_output_below_zero_alone_where_its_target_is_zero(put):
+    Y, V = put(np.array([[1.0, 0, 0, 1]])), put(np.array([[-0.5, -2, 0.25, 3]]))
+    assert latent_residual(Y, V).tolist() == [[1.5, 0, -0.25, -2]]
 
 
 @pytest.mark.parametrize("hidden", [[12], [12, 8], [24] * 5])
@@ -162,7 +173,7 @@ def test_every_depth_learns(hidden, device):
     X, labels, _ = planted(300, True, device, torch.float64)
     g = torch.Generator().manual_seed(5)
     start = Network(random_weights([8, *hidden, 3], True, "he", g, like=X), True)
-    trainer = JacobiTrainer(start, X, labels, JacobiConfig(50, omega=1.0), 0.0, 20, g)
+    trainer = JacobiTrainer(start, X, labels, JacobiConfig(50), 20, g)
     before = error_rate(start, X, labels)
     for _ in range(20):
         trainer.epoch()

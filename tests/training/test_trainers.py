@@ -55,7 +55,7 @@ def jacobi(seed: int = 0, epochs: int = 10, device: Any = "cpu", dtype: Any = to
             | values
         )
     )
-    return JacobiTrainer(start, X, labels, config, 5e-3, epochs, torch.Generator().manual_seed(seed))
+    return JacobiTrainer(start, X, labels, config, epochs, torch.Generator().manual_seed(seed))
 
 
 MAKERS = [alternate, jacobi, backpropagate]

@@ -24,17 +24,16 @@ CASES: list[tuple[type, str, str, list[Any], str]] = [
     *((AlternatingConfig, "nmf", key, [-1e-9, NAN], "≥ 0") for key in ("weight_ridge", "code_ridge")),
     (AlternatingConfig, "nmf", "input_factor", ["none"], "one of full, batch"),
     (AlternatingConfig, "nmf", "averaging", [1.0, -0.1, NAN], UNIT),
-    *(
-        (JacobiConfig, "jacobi", key, [0, -5], "≥ 1")
-        for key in ("batch_size", "output_iterations", "gram_every")
-    ),
-    *((JacobiConfig, "jacobi", key, [0.0, -1.0, 2.1, NAN], "in (0, 2]") for key in ("omega", "output_omega")),
+    *((JacobiConfig, "jacobi", key, [0, -5], "≥ 1") for key in ("batch_size", "gram_every")),
     *(
         (JacobiConfig, "jacobi", key, [0.0, -1.0, float("inf"), NAN], "> 0")
-        for key in ("code_omega", "code_damping", "damping")
+        for key in ("omega", "output_omega", "code_damping", "damping")
     ),
     *((JacobiConfig, "jacobi", key, [-1e-9, float("inf"), NAN], "≥ 0") for key in ("ridge", "input_ridge")),
-    *((JacobiConfig, "jacobi", key, [1.0, -0.1, NAN], UNIT) for key in ("gram_memory", "averaging")),
+    *(
+        (JacobiConfig, "jacobi", key, [1.0, -0.1, NAN], UNIT)
+        for key in ("input_delta", "gram_memory", "averaging")
+    ),
     (BackpropConfig, "bp", "batch_size", [0, -5], "≥ 1"),
     (BackpropConfig, "bp", "optimizer", ["lion"], "one of adam, sgd"),
     (BackpropConfig, "bp", "learning_rate", [0.0, -1.0, NAN], "> 0"),
