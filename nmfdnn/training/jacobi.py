@@ -81,15 +81,15 @@ class JacobiConfig:
     """
 
     batch_size: int = 250
-    omega: float = 2.0
+    omega: float = 3.0
     output_omega: float = 0.1
     code_damping: float = 0.3
-    damping: float = 2e-2
+    damping: float = 0.1
     ridge: float = 0.06
-    input_ridge: float = 0.4
+    input_ridge: float = 0.3
     input_delta: float = 2e-2
-    gram_every: int = 5
-    gram_memory: float = 0.95
+    gram_every: int = 10
+    gram_memory: float = 0.9
     averaging: float = 0.99
 
     def __post_init__(self) -> None:
