@@ -80,7 +80,7 @@ class JacobiConfig:
         averaging: decay in [0, 1) of the exponential average of the weights that is evaluated and kept.
     """
 
-    batch_size: int = 250
+    batch_size: int = 500
     omega: float = 3.0
     output_omega: float = 0.1
     code_damping: float = 0.3
@@ -90,7 +90,7 @@ class JacobiConfig:
     input_delta: float = 2e-2
     gram_every: int = 10
     gram_memory: float = 0.9
-    averaging: float = 0.99
+    averaging: float = 0.98
 
     def __post_init__(self) -> None:
         for key in ("batch_size", "gram_every"):
@@ -115,9 +115,9 @@ class WhitenedInput:
         if not torch.isfinite(covariance).all():
             raise NotFiniteError("the inputs X hold NaN, infinity or values that overflow when squared")
         level = covariance.diagonal().mean()
-        variances, Q = torch.linalg.eigh(covariance.double())
+        variances, Q = torch.linalg.eigh(covariance)
         kept = variances > config.input_delta**2 * variances[-1]
-        variances, self.Q = variances[kept].to(X), Q[:, kept].to(X)
+        variances, self.Q = variances[kept], Q[:, kept]
         self.ridge, self.ridge_every = config.input_ridge * X.shape[1] / len(X), 1
         self.scales = (variances + (config.damping + self.ridge) * level).rsqrt()
         self.basis = self.Q * self.scales
@@ -164,7 +164,7 @@ class CodeMetric:
         mean_residual = R.mean(dim=0)
         if len(R) < R.shape[1]:  # few samples: cheaper to solve for each of them than for each column of R
             S = ((Z @ self.inverse).T @ R).div_(len(R))
-            S.addr_(self.inverse @ self.mean, mean_residual, alpha=-1)
+            S.addr_(self.solved_mean, mean_residual, alpha=-1)
         else:
             S = self.inverse @ (Z.T @ R).div_(len(R)).addr_(self.mean, mean_residual, alpha=-1)
         return S, mean_residual - self.mean @ S
@@ -187,6 +187,7 @@ class CodeMetric:
         self.level = float(self.covariance.diagonal().mean())
         damping = (self.config.damping + self.ridge) * self.level
         self.inverse = torch.cholesky_inverse(cholesky(self.covariance, damping))
+        self.solved_mean = self.inverse @ self.mean
         self.dimension = len(self.mean) - damping * float(self.inverse.trace())
 
 
