@@ -14,7 +14,7 @@ line search       tᵢ = ⟨DWᵢ, Rᵢ⟩ / ‖DWᵢ ∘ [Vᵢ active]‖²: th
 weights           Wᵢ ← Wᵢ + ωᵢ (C + (δ + γ)c̄ I)⁻¹ (Zᵢ₋₁ᵀRᵢ/n − γ c̄ Wᵢ) diag(1/hᵢ), likewise bᵢ
 ================  ======================================================================================
 
-- C is the covariance of the layer's input, c̄ the mean of its diagonal. For X it is taken over all training
+- C is the covariance of the layer's input, c̄ the mean of its diagonal. For X it is taken over the training
   samples and factored once, and X is kept in the basis that whitens it; for codes it is a running mean over
   batches. So the damping δ and the ridge γ (Arai's λ_W) have no unit. γ = λk/n for k inputs and n training
   samples, because the noise that a least-squares fit takes up grows as k/n; the output has none, since with
@@ -51,6 +51,9 @@ from .common import Epoch, Stopwatch, batches
 
 FIRST_ROWS = 5000
 """Samples from which the codes' statistics start."""
+
+INPUT_ROWS = 20_000
+"""Evenly spaced samples, at least, that give the covariance of the inputs; all if they are fewer."""
 
 TRUST = 0.5
 """Largest fraction ‖R‖/‖Z‖ by which codes are asked to move in one step."""
@@ -111,9 +114,8 @@ class WhitenedInput:
     """
 
     def __init__(self, X: Tensor, bias: bool, config: JacobiConfig) -> None:
-        self.mean, covariance = moments(X, bias)
-        if not torch.isfinite(covariance).all():
-            raise NotFiniteError("the inputs X hold NaN, infinity or values that overflow when squared")
+        self.mean, covariance = moments(X[:: max(1, len(X) // INPUT_ROWS)], bias)
+        self._check(covariance)
         level = covariance.diagonal().mean()
         variances, Q = torch.linalg.eigh(covariance)
         kept = variances > config.input_delta**2 * variances[-1]
@@ -122,8 +124,14 @@ class WhitenedInput:
         self.scales = (variances + (config.damping + self.ridge) * level).rsqrt()
         self.basis = self.Q * self.scales
         self.X = torch.addmm(-(self.mean @ self.basis), X, self.basis)
+        self._check(self.X)
         self.dimension = float((variances * self.scales.square()).sum())
         self.shrinkage = self.ridge * level * self.scales.square()[:, None]
+
+    @staticmethod
+    def _check(found: Tensor) -> None:
+        if not torch.isfinite(found).all():
+            raise NotFiniteError("the inputs X hold NaN, infinity or values that overflow when squared")
 
     def enter(self, W: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
         """(W̃, b̃) for weights W (p × k) and biases b (k) on X."""

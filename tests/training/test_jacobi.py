@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from itertools import pairwise
 
 import numpy as np
@@ -10,9 +11,9 @@ import pytest
 import torch
 from planted import error_rate, planted
 
-from nmfdnn.errors import ConfigError, NmfdnnError
+from nmfdnn.errors import ConfigError, NmfdnnError, NotFiniteError
 from nmfdnn.network import Network, random_weights
-from nmfdnn.training import JacobiConfig, JacobiTrainer
+from nmfdnn.training import JacobiConfig, JacobiTrainer, jacobi
 from nmfdnn.training.jacobi import damped_code_inverse, latent_residual
 
 
@@ -185,6 +186,18 @@ def test_weights_that_overflow_say_what_to_change():
     for W in trainer.start.weights:
         W.mul_(1e25)
     with pytest.raises(NmfdnnError, match=r"lower .*omega"):
+        trainer.epoch()
+
+
+@pytest.mark.parametrize(
+    ("value", "row"), [(math.nan, 0), (math.nan, 7), (math.inf, 0), (math.inf, 7), (1e30, 0)]
+)
+def test_inputs_that_are_not_finite_are_named(value, row, monkeypatch):
+    """Whether the row is among those from which the covariance is taken or not (7)."""
+    monkeypatch.setattr(jacobi, "INPUT_ROWS", 45)
+    trainer = make(JacobiConfig(30), dtype=torch.float32)
+    trainer.X[row, 2] = value
+    with pytest.raises(NotFiniteError, match="the inputs X hold NaN, infinity or values that overflow"):
         trainer.epoch()
 
 
