@@ -23,8 +23,8 @@ weights           Wᵢ ← Wᵢ + ωᵢ (C + (δ + γ)c̄ I)⁻¹ (Zᵢ₋₁ᵀ
   of the samples has its residual on those only, so the Gram matrix of its own problem is a C; that of a batch
   of n samples has eigenvalues up to h = (√a + √(k̂/n))² times those of C (Marchenko & Pastur 1967), for the
   effective dimension k̂ = tr C(C + (δ + γ)c̄ I)⁻¹. The output has a = 1.
-- The d − 1 hidden layers correct the same residual at the same time, so they share ω in equal parts,
-  ωᵢ = ω/(d − 1), and none goes further than its share, ωᵢ/hᵢ ≤ 1/(d − 1).
+- The d − 1 hidden layers correct the same residual at the same time, and their corrections overlap in part:
+  ωᵢ = ω/√(d − 1), and no layer goes further than ωᵢ/hᵢ ≤ 1/√(d − 1).
 - W⁺ = (WᵀW + μ w̄ I)⁻¹Wᵀ, w̄ the mean diagonal of WᵀW: μ damps directions that W barely passes on.
 - No codes are asked to move by more than half of their norm at once.
 - Covariances, inverses and tᵢ are brought up to date every few batches; then the ridge of the hidden codes
@@ -69,8 +69,7 @@ class JacobiConfig:
 
     Attributes:
         batch_size: samples in a mini-batch.
-        omega: relaxation of the hidden layers' weights > 0, which they share in equal parts; falls linearly
-            to zero.
+        omega: relaxation of the hidden layers' weights > 0, which they share; falls linearly to zero.
         output_omega: the same for the output's weights; small, to leave something to the hidden layers.
         code_damping: μ > 0, relative to the mean diagonal of WᵀW.
         damping: δ > 0, relative to the mean variance c̄ of a layer's inputs.
@@ -310,7 +309,7 @@ class JacobiTrainer:
         if i == hidden:
             return self.X.new_tensor(self._decay() * self.config.output_omega / (1 + noise) ** 2)
         rate = self.config.omega / (self.activity[i].sqrt() + noise).square()
-        return rate.clamp_max(1.0) * (self._decay() / hidden)
+        return rate.clamp_max(1.0) * (self._decay() / math.sqrt(hidden))
 
     def _prepare(self) -> WhitenedInput:
         """Whiten the inputs, start the weights in that basis, and the codes' statistics."""

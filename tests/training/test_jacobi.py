@@ -85,7 +85,7 @@ class Reference:
             dimension = np.trace(np.linalg.solve(metric, C))
             a = 1.0 if i == last else self.activity[i]
             h = (np.sqrt(a) + np.sqrt(dimension / len(X))) ** 2
-            rate = c.output_omega / h if i == last else np.minimum(c.omega / h, 1) / last
+            rate = c.output_omega / h if i == last else np.minimum(c.omega / h, 1) / np.sqrt(last)
             rate = rate * decay
             before = self.W[i] + rate * step
             self.b[i] = self.b[i] + self.bias * rate * (residual.sum(0) - mean @ step)
