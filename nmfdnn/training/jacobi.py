@@ -25,13 +25,14 @@ weights           Wᵢ ← Wᵢ + ωᵢ (C + (δ + γ)c̄ I)⁻¹ (Zᵢ₋₁ᵀ
   effective dimension k̂ = tr C(C + (δ + γ)c̄ I)⁻¹. The output has a = 1.
 - The d − 1 hidden layers correct the same residual at the same time, and their corrections overlap in part:
   ωᵢ = ω/√(d − 1), and no layer goes further than ωᵢ/hᵢ ≤ 1/√(d − 1).
-- W⁺ = (WᵀW + μ w̄ I)⁻¹Wᵀ, w̄ the mean diagonal of WᵀW: μ damps directions that W barely passes on.
+- W⁺ = (WᵀW + μ w̄ I)⁻¹Wᵀ, w̄ the mean diagonal of WᵀW: μ damps directions that W barely passes on. (For
+  μ → ∞ it would be a multiple of Wᵀ, and the code residuals, up to a factor for each layer, gradients.)
 - No codes are asked to move by more than half of their norm at once.
 - Covariances, inverses and tᵢ are brought up to date every few batches; then the ridge of the hidden codes
   acts, for as many batches at once.
 - ω falls linearly to zero over all epochs, and the weights that are kept are an exponential average.
 
-No gradient of the whole objective is computed, and no derivative of f.
+No gradient of the whole objective is computed.
 """
 
 from __future__ import annotations
