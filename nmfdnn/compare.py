@@ -37,14 +37,14 @@ class Run:
     Attributes:
         folder: where it is.
         summary: its `summary.json`.
-        epochs: numbers of the recorded epochs, from 0.
+        epochs: epochs trained at each record, from 0.
         test_errors: % after each of them.
         seconds: pre-training and training until then.
     """
 
     folder: Path
     summary: dict[str, Any]
-    epochs: list[int]
+    epochs: list[float]
     test_errors: list[float]
     seconds: list[float]
 
@@ -69,7 +69,7 @@ class Group:
         """Seconds to a test error of the seeds that reached it."""
         return [seconds for run in self.runs if (seconds := run.seconds_to(error)) is not None]
 
-    def curve(self) -> tuple[list[int], list[float], list[list[float]]]:
+    def curve(self) -> tuple[list[float], list[float], list[list[float]]]:
         """The epochs that all seeds have, their mean seconds, and each one's test errors over the seeds."""
         rows = [
             dict(zip(run.epochs, zip(run.seconds, run.test_errors, strict=True), strict=True))
@@ -126,7 +126,7 @@ def _read(folder: Path) -> Run:
     if not rows or not len(epochs) == len(errors) == len(seconds) == len(rows):
         raise ValueError(f"{METRICS} has no complete row of epoch, test_error and train_seconds per epoch")
     start = summary["pretrain_seconds"]
-    return Run(folder, summary, [int(epoch) for epoch in epochs], errors, [start + s for s in seconds])
+    return Run(folder, summary, epochs, errors, [start + s for s in seconds])
 
 
 def _warn(message: str) -> None:

@@ -29,6 +29,8 @@ class Config:
         method: "nmf" (alternating factorizations, layer after layer), "jacobi" (all layers from one
             forward pass) or "bp" (backpropagation).
         epochs: passes over the training data.
+        records_per_epoch: evaluations in each epoch, at equal distances, at most one a mini-batch. Each
+            gives a row of `metrics.csv` and a checkpoint; those at the end of an epoch go to TensorBoard.
         seed: of the split, the start and the order of the data, ≥ 0.
         device: "auto" (cuda where there is one), "cpu" or "cuda".
         dtype: "float32" or "float64".
@@ -43,6 +45,7 @@ class Config:
     experiment: str = "none"
     method: str = "nmf"
     epochs: int = 10
+    records_per_epoch: int = 1
     seed: int = 1
     device: str = "auto"
     dtype: str = "float32"
@@ -68,6 +71,7 @@ class Config:
         ):
             require(getattr(self, key) in choices, key, f"one of {', '.join(choices)}", getattr(self, key))
         require(self.epochs >= 0, "epochs", "≥ 0", self.epochs)
+        require(self.records_per_epoch >= 1, "records_per_epoch", "≥ 1", self.records_per_epoch)
         require(0 <= self.seed < 2**63, "seed", "in [0, 2^63)", self.seed)
         require(self.threads is None or self.threads >= 1, "threads", "null or ≥ 1", self.threads)
         require(self.patience is None or self.patience >= 1, "patience", "null or ≥ 1", self.patience)

@@ -38,7 +38,7 @@ class Progress:
     records: list[Record] = field(default_factory=list)
     pretrain_seconds: float = 0.0
     best: list[Tensor] = field(default_factory=list)
-    best_epoch: int = 0
+    best_epoch: float = 0
 
     def state(self) -> dict[str, Any]:
         """As plain containers and tensors."""
@@ -74,9 +74,9 @@ def run(config: Config, folder: Path, config_text: str = "", overrides: Sequence
 
     saved = checkpoint.load(folder, device) if config.resume else None
     progress = Progress.from_state(saved["progress"]) if saved else Progress()
-    with Tracker(folder, resumed_at=progress.records[-1].epoch if saved else None) as tracker:
+    with Tracker(folder, resumed_at=int(progress.records[-1].epoch) if saved else None) as tracker:
         if saved:
-            log.info("continuing after epoch %d", progress.records[-1].epoch)
+            log.info("continuing after epoch %g", progress.records[-1].epoch)
             start = Start(Network(progress.best, config.network.bias), 0.0)
         else:
             start = _start(config, data, _generator(config.seed, START))
@@ -134,12 +134,13 @@ def _start(config: Config, data: Dataset, generator: torch.Generator) -> Start:
 
 
 def _trainer(config: Config, start: Network, data: Dataset, order: torch.Generator) -> Trainer:
-    X, labels = data.train.X, data.train.labels
+    X, labels, parts = data.train.X, data.train.labels, config.records_per_epoch
     if config.method == "bp":
-        return BackpropTrainer(start, X, labels, config.bp, config.epochs, order)
+        return BackpropTrainer(start, X, labels, config.bp, config.epochs, order, parts)
     if config.method == "jacobi":
-        return JacobiTrainer(start, X, labels, config.jacobi, config.epochs, order)
-    return AlternatingTrainer(start, X, labels, config.nmf, config.solver, order, kernels(config.kernels))
+        return JacobiTrainer(start, X, labels, config.jacobi, config.epochs, order, parts)
+    element_wise = kernels(config.kernels)
+    return AlternatingTrainer(start, X, labels, config.nmf, config.solver, order, element_wise, parts)
 
 
 def _train(
@@ -156,7 +157,7 @@ def _train(
             epoch = trainer.epoch()
             _record(trainer, data, progress, epoch.learning_rate, epoch.seconds, epoch.residuals)
             _keep(folder, tracker, trainer, progress)
-            bar.update()
+            bar.update(progress.records[-1].epoch - last)
             bar.set_postfix_str(f"test error {progress.records[-1].test_error:.2f} %")
 
 
@@ -173,7 +174,7 @@ def _record(
     outputs = network.outputs(data.train.X)
     before = progress.records[-1] if progress.records else None
     record = Record(
-        epoch=before.epoch + 1 if before else 0,
+        epoch=_next_epoch(before.epoch, trainer.order.parts) if before else 0,
         train_error=_error(outputs.argmax(dim=1), data.train.labels),
         validation_error=(
             _error(network.predict(data.validation.X), data.validation.labels) if data.validation else None
@@ -192,12 +193,18 @@ def _record(
     log.info("%s", _line(record))
 
 
+def _next_epoch(epoch: float, parts: int) -> float:
+    """One part of an epoch later; a whole number is an int."""
+    done = round(epoch * parts) + 1
+    return done / parts if done % parts else done // parts
+
+
 def _error(predicted: Tensor, labels: Tensor) -> float:
     return 100 * float((predicted != labels).double().mean())
 
 
 def _line(record: Record) -> str:
-    parts = [f"epoch {record.epoch:3d}", f"train {record.train_error:6.2f} %"]
+    parts = [f"epoch {record.epoch:3g}", f"train {record.train_error:6.2f} %"]
     if record.validation_error is not None:
         parts.append(f"validation {record.validation_error:6.2f} %")
     parts += [f"test {record.test_error:6.2f} %", f"objective {record.objective:.4g}"]
@@ -206,7 +213,8 @@ def _line(record: Record) -> str:
 
 def _keep(folder: Path, tracker: Tracker, trainer: Trainer, progress: Progress) -> None:
     write_metrics(folder, progress.records)
-    tracker.epoch(progress.records[-1])
+    if progress.records[-1].epoch % 1 == 0:
+        tracker.epoch(progress.records[-1])
     checkpoint.save(folder, {"trainer": trainer.state(), "progress": progress.state()})
 
 

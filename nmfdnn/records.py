@@ -19,7 +19,7 @@ SUMMARY = "summary.json"
 
 @dataclass(frozen=True)
 class Record:
-    """One epoch; epoch 0 is the start, before any training.
+    """The network after an epoch, or part of one; epoch 0 is the start, before any training.
 
     Attributes:
         epoch: epochs trained.
@@ -33,7 +33,7 @@ class Record:
         weight_norms: per layer ‖Wᵢ‖ (Frobenius).
     """
 
-    epoch: int
+    epoch: float
     train_error: float
     validation_error: float | None
     test_error: float

@@ -87,7 +87,7 @@ class Tracker:
         self._writer.flush()
 
     def epoch(self, record: Record) -> None:
-        """Record an epoch; it is on the disk when this returns."""
+        """Record the end of a whole epoch; it is on the disk when this returns."""
         values = {
             "error/train": record.train_error,
             "error/validation": record.validation_error,
@@ -100,8 +100,8 @@ class Tracker:
         }
         for tag, value in values.items():
             if value is not None:
-                self._writer.add_scalar(tag, value, record.epoch)
-        self._epoch = record.epoch
+                self._writer.add_scalar(tag, value, int(record.epoch))
+        self._epoch = int(record.epoch)
         self._writer.flush()
 
     def end(

@@ -72,12 +72,12 @@ def test_the_same_seed_gives_the_same_bits_and_another_seed_does_not(method, tmp
 
 
 @METHODS
-@pytest.mark.parametrize("stop", [0, 1, 3])
-def test_a_run_that_was_broken_off_continues_to_the_same_bits(method, stop, tmp_path, monkeypatch):
+@pytest.mark.parametrize(("stop", "parts"), [(0, 1), (1, 1), (3, 1), (3, 2)])
+def test_a_run_that_was_broken_off_continues_to_the_same_bits(method, stop, parts, tmp_path, monkeypatch):
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     whole.mkdir()
     broken.mkdir()
-    overrides = [*TINY, *method, "epochs=5"]
+    overrides = [*TINY, *method, "epochs=5", f"records_per_epoch={parts}"]
     run(configured(*overrides), whole)
     save = checkpoint.save
     saved = iter(range(10))
@@ -94,6 +94,18 @@ def test_a_run_that_was_broken_off_continues_to_the_same_bits(method, stop, tmp_
     run(configured(*overrides, "resume=true"), broken)
     assert all(map(torch.equal, weights(whole), weights(broken)))
     assert without_seconds(whole) == without_seconds(broken)
+
+
+@METHODS
+def test_more_records_do_not_change_the_run(method, tmp_path):
+    folders = [tmp_path / name for name in ("one", "two")]
+    for parts, folder in enumerate(folders, start=1):
+        folder.mkdir()
+        run(configured(*TINY, *method, "epochs=2", "data.validation=0", f"records_per_epoch={parts}"), folder)
+    assert all(map(torch.equal, *map(weights, folders)))
+    one, two = map(without_seconds, folders)
+    assert [row["epoch"] for row in two] == [0, 0.5, 1, 1.5, 2]
+    assert [row["test_error"] for row in two[::2]] == [row["test_error"] for row in one]
 
 
 def test_a_damaged_checkpoint_costs_an_epoch_and_no_bit(tmp_path, caplog):

@@ -28,7 +28,7 @@ from ..factorization.nonlinear_semi_nmf import ORDERS
 from ..kernels import REFERENCE, Kernels
 from ..linalg import METHODS, Factors, factor
 from ..network import Network, one_hot
-from .common import Epoch, Stopwatch, batches, half_square_per_sample
+from .common import Epoch, Order, Stopwatch, half_square_per_sample
 
 INPUT_FACTORS = ("full", "batch")
 
@@ -99,7 +99,7 @@ class AlternatingConfig:
 
 @dataclass
 class AlternatingTrainer:
-    """Trains `start` on X (n × p) and labels (n, int64) by alternating factorizations."""
+    """Trains `start` on X (n × p) and labels (n, int64) by alternating factorizations, epochs in `parts`."""
 
     start: Network
     X: Tensor
@@ -108,6 +108,7 @@ class AlternatingTrainer:
     solver: SolverConfig
     generator: torch.Generator
     kernels: Kernels = REFERENCE
+    parts: int = 1
     updates: int = field(default=0, init=False)
 
     def __post_init__(self) -> None:
@@ -118,6 +119,7 @@ class AlternatingTrainer:
             self.config.batch_size,
         )
         config, solver = self.config, self.solver
+        self.order = Order(len(self.X), config.batch_size, self.generator, self.X.device, self.parts)
         self.Y = one_hot(self.labels, self.start.widths[-1], self.X.dtype)
         self.weights = list(self.start.weights)
         self.average = list(self.start.weights)
@@ -137,7 +139,7 @@ class AlternatingTrainer:
             self._input_factors = self._factors(augmented(self.X, self.start.bias))
         codes: list[Tensor] = []
         targets = self.Y[:0]
-        for rows in batches(len(self.X), self.config.batch_size, self.generator, self.X.device):
+        for rows in self.order.part():
             targets = self.Y[rows]
             codes = self.update(self.X[rows], targets)
         seconds = watch.seconds()
@@ -188,7 +190,7 @@ class AlternatingTrainer:
             "weights": list(self.weights),
             "average": list(self.average),
             "updates": self.updates,
-            "generator": self.generator.get_state(),
+            "order": self.order.state(),
         }
 
     def load_state(self, state: dict[str, Any]) -> None:
@@ -196,7 +198,7 @@ class AlternatingTrainer:
         self.weights = [W.to(like) for W in state["weights"]]
         self.average = [W.to(like) for W in state["average"]]
         self.updates = state["updates"]
-        self.generator.set_state(state["generator"].cpu())
+        self.order.load_state(state["order"])
 
     def _factors(self, inputs: Tensor) -> Factors:
         return factor(inputs, self.solver.method, self.solver.input_delta)

@@ -14,7 +14,7 @@ from torch.nn import functional
 from ..errors import ConfigError, require
 from ..factorization import affine
 from ..network import Network, one_hot
-from .common import Epoch, Stopwatch, batches
+from .common import Epoch, Order, Stopwatch
 
 OPTIMIZERS = ("adam", "sgd")
 LOSSES = ("cross_entropy", "squared")
@@ -59,7 +59,7 @@ class BackpropConfig:
 
 
 class BackpropTrainer:
-    """Trains `start` on X (n × p) and labels (n, int64) for `epochs` epochs by backpropagation."""
+    """Trains `start` on X (n × p) and labels (n, int64) for `epochs` epochs, each in `parts`."""
 
     def __init__(
         self,
@@ -69,10 +69,12 @@ class BackpropTrainer:
         config: BackpropConfig,
         epochs: int,
         generator: torch.Generator,
+        parts: int = 1,
     ) -> None:
         key = "bp.batch_size"
         require(config.batch_size <= len(X), key, f"at most the {len(X)} training samples", config.batch_size)
-        self.X, self.labels, self.config, self.generator, self.bias = X, labels, config, generator, start.bias
+        self.X, self.labels, self.config, self.bias = X, labels, config, start.bias
+        self.order = Order(len(X), config.batch_size, generator, X.device, parts)
         self.weights = [W.clone().requires_grad_() for W in start.weights]
         self.steps = 0
         self.total_steps = epochs * math.ceil(len(X) / config.batch_size)
@@ -99,7 +101,7 @@ class BackpropTrainer:
     def epoch(self) -> Epoch:
         watch = Stopwatch(self.X.device)
         rate = self.config.learning_rate
-        for rows in batches(len(self.X), self.config.batch_size, self.generator, self.X.device):
+        for rows in self.order.part():
             rate = self._rate()
             for group in self.optimizer.param_groups:
                 group["lr"] = rate
@@ -121,7 +123,7 @@ class BackpropTrainer:
             "weights": [W.detach().clone() for W in self.weights],
             "optimizer": copy.deepcopy(self.optimizer.state_dict()),
             "steps": self.steps,
-            "generator": self.generator.get_state(),
+            "order": self.order.state(),
             "mask_generator": self.mask_generator.get_state(),
         }
 
@@ -131,7 +133,7 @@ class BackpropTrainer:
                 W.copy_(saved)
         self.optimizer.load_state_dict(state["optimizer"])
         self.steps = state["steps"]
-        self.generator.set_state(state["generator"].cpu())
+        self.order.load_state(state["order"])
         self.mask_generator.set_state(state["mask_generator"].cpu())
 
     def _rate(self) -> float:

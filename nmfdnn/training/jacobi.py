@@ -48,7 +48,7 @@ from ..errors import ConfigError, NotFiniteError, require
 from ..factorization import split_bias
 from ..linalg import cholesky, gram
 from ..network import Network, one_hot
-from .common import Epoch, Stopwatch, batches
+from .common import Epoch, Order, Stopwatch
 
 FIRST_ROWS = 5000
 """Samples from which the codes' statistics start."""
@@ -214,7 +214,7 @@ def damped_code_inverse(W: Tensor, damping: float) -> Tensor:
 
 @dataclass
 class JacobiTrainer:
-    """Trains `start` on X (n × p) and labels (n, int64) for `epochs` epochs, as this module says."""
+    """Trains `start` on X (n × p) and labels (n, int64) for `epochs` epochs, each in `parts`, as above."""
 
     start: Network
     X: Tensor
@@ -222,6 +222,7 @@ class JacobiTrainer:
     config: JacobiConfig
     epochs: int
     generator: torch.Generator
+    parts: int = 1
     updates: int = field(default=0, init=False)
 
     def __post_init__(self) -> None:
@@ -229,6 +230,7 @@ class JacobiTrainer:
         require(size <= len(self.X), "jacobi.batch_size", f"at most the {len(self.X)} training samples", size)
         self.Y = one_hot(self.labels, self.start.widths[-1], self.X.dtype)
         self.total_updates = max(1, self.epochs * math.ceil(len(self.X) / size))
+        self.order = Order(len(self.X), size, self.generator, self.X.device, self.parts)
         self._input: WhitenedInput | None = None
 
     @property
@@ -245,7 +247,7 @@ class JacobiTrainer:
         watch = Stopwatch(self.X.device)
         whitened = self._input or self._prepare()
         residuals: list[Tensor] = []
-        for rows in batches(len(self.X), self.config.batch_size, self.generator, self.X.device):
+        for rows in self.order.part():
             residuals = self.update(whitened.X[rows], self.Y[rows])
         seconds = watch.seconds()
         if not all(torch.isfinite(W).all() for W in self.weights):
@@ -352,7 +354,7 @@ class JacobiTrainer:
         return float(0.5 * R.square().sum(dtype=torch.float64) / len(labels))
 
     def state(self) -> dict[str, Any]:
-        state: dict[str, Any] = {"updates": self.updates, "generator": self.generator.get_state()}
+        state: dict[str, Any] = {"updates": self.updates, "order": self.order.state()}
         if self._input is not None:
             for name in LISTS:
                 state[name] = [T.clone() for T in getattr(self, name)]
@@ -361,7 +363,7 @@ class JacobiTrainer:
 
     def load_state(self, state: dict[str, Any]) -> None:
         self.updates = state["updates"]
-        self.generator.set_state(state["generator"].cpu())
+        self.order.load_state(state["order"])
         if "metrics" in state:
             self._prepare()
             for name in LISTS:

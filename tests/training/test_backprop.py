@@ -80,7 +80,7 @@ def test_epochs_equal_torch_optim(bias, loss, optimizer, device):
         weight_decay=0.03,
         device=device,
     )
-    state = trainer.generator.get_state()
+    state = trainer.order.generator.get_state()
     W = [w.clone().requires_grad_() for w in trainer.network.weights]
     adam = torch.optim.AdamW(W, lr=0.02, weight_decay=0.03, foreach=False, fused=False)
     sgd = torch.optim.SGD(W, lr=0.02, weight_decay=0.03, momentum=0.9, foreach=False, fused=False)

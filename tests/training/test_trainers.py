@@ -22,11 +22,8 @@ from nmfdnn.training import (
     JacobiTrainer,
     SolverConfig,
     Trainer,
-    alternating,
-    backprop,
 )
-from nmfdnn.training import jacobi as jacobi_module
-from nmfdnn.training.common import batches
+from nmfdnn.training.common import Order, batches
 
 N = 300
 
@@ -84,20 +81,21 @@ def test_batches_are_shuffled_by_the_generator(device):
 
 
 def test_one_seed_gives_all_methods_the_same_batches(monkeypatch):
-    seen: dict[str, list[list[int]]] = {}
-    for module, make in ((alternating, alternate), (jacobi_module, jacobi), (backprop, backpropagate)):
-        record = seen.setdefault(module.__name__, [])
+    seen: list[list[list[int]]] = []
 
-        def recording(*arguments: Any, record: list[list[int]] = record) -> Any:
-            for rows in batches(*arguments):
-                record.append(rows.tolist())
-                yield rows
+    def recording(order: Order) -> Any:
+        rows = part(order)
+        seen[-1] += [batch.tolist() for batch in rows]
+        return rows
 
-        monkeypatch.setattr(module, "batches", recording)
+    part = Order.part
+    monkeypatch.setattr(Order, "part", recording)
+    for make in MAKERS:
+        seen.append([])
         trainer = make(seed=5)
         trainer.epoch()
         trainer.epoch()
-    first, second, third = seen.values()
+    first, second, third = seen
     assert len(first) == 6
     assert first == second == third
 
@@ -170,6 +168,36 @@ def test_a_loaded_state_continues_bit_for_bit(make, values, device, dtype):
     for a, b in zip(resumed.network.weights, trainer.network.weights, strict=True):
         assert torch.equal(a, b)
         assert (a.dtype, a.device, a.requires_grad) == (dtype, trainer.X.device, False)
+
+
+@pytest.mark.parametrize("make", MAKERS)
+def test_parts_make_up_an_epoch_and_continue_bit_for_bit(make, device):
+    """Three batches in two parts: one, then two."""
+    whole, parted, resumed = make(device=device), make(device=device), make(seed=99, device=device)
+    for trainer in (parted, resumed):
+        trainer.order.parts = 2
+    for _ in range(2):
+        whole.epoch()
+    for _ in range(3):
+        parted.epoch()
+    resumed.load_state(through_a_file(parted.state()))
+    for trainer in (parted, resumed):
+        trainer.epoch()
+        for a, b in zip(trainer.network.weights, whole.network.weights, strict=True):
+            assert torch.equal(a, b)
+
+
+def test_parts_are_at_most_the_batches_and_do_not_change_in_the_middle_of_an_epoch(device):
+    def order(parts):
+        return Order(10, 3, torch.Generator().manual_seed(1), device, parts)
+
+    assert order(9).parts == 4
+    first = order(2)
+    assert sum(map(len, first.part())) + sum(map(len, first.part())) == 10
+    order(4).load_state(first.state())
+    first.part()
+    with pytest.raises(ConfigError, match="records_per_epoch must be 2 as before, in the middle of an epoch"):
+        order(4).load_state(first.state())
 
 
 @pytest.mark.parametrize("make", MAKERS)
