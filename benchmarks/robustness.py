@@ -41,8 +41,6 @@ SWEEPS = [
     Sweep("best_small", "jacobi.batch_size", [30, 100, 250, 1000, 3000]),
     Sweep("best_small", "jacobi.input_ridge", [0.04, 0.12, 0.4, 1.2, 4]),
     Sweep("best_small", "jacobi.ridge", [0.006, 0.02, 0.06, 0.2, 0.6]),
-    Sweep("best_small", "jacobi.damping", [0.01, 0.03, 0.1, 0.3, 1]),
-    Sweep("best_small", "jacobi.output_omega", [0.01, 0.03, 0.1, 0.3, 1]),
     Sweep("best_small_bp", "bp.learning_rate", [1e-4, 3e-4, 1e-3, 3e-3, 1e-2]),
     Sweep("best_small_bp", "bp.batch_size", [30, 100, 300, 1000, 3000]),
 ]
