@@ -8,12 +8,11 @@ that is there already is not repeated. KEY=VALUE arguments go to every run, for 
 
 from __future__ import annotations
 
-import argparse
 import statistics
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from launch import train
+from launch import study_arguments, train
 from matplotlib.figure import Figure
 from robustness import SMALL, cell, validation_errors
 
@@ -34,13 +33,7 @@ METHODS = {
 
 def main() -> None:
     """Train, tabulate, draw."""
-    raw = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=raw)
-    parser.add_argument("out", type=Path, help="folder for the runs and the picture")
-    parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3])
-    parser.add_argument("--jobs", type=int, default=2)
-    parser.add_argument("overrides", nargs="*", help="KEY=VALUE for every run")
-    arguments = parser.parse_intermixed_args()
+    arguments = study_arguments(__doc__)
 
     def folder(method: str, depth: int, seed: int) -> Path:
         return Path(arguments.out, "runs", method.replace(", ", "_").replace(" ", "_"), str(depth), str(seed))

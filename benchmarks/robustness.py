@@ -9,7 +9,6 @@ KEY=VALUE arguments go to every run, for instance data=digits.
 
 from __future__ import annotations
 
-import argparse
 import math
 import statistics
 from collections.abc import Iterable, Sequence
@@ -17,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from launch import train
+from launch import study_arguments, train
 from matplotlib.figure import Figure
 
 from nmfdnn.records import SUMMARY, read_summary
@@ -33,7 +32,7 @@ class Sweep:
 
     def folder(self, out: Path, value: float, seed: int) -> Path:
         """Where the run is kept."""
-        return out / "runs" / self.experiment / f"{self.key}={value:g}" / str(seed)
+        return out / "runs" / self.experiment / f"{self.key}_{value:g}" / str(seed)
 
 
 SWEEPS = [
@@ -93,13 +92,7 @@ def draw(sweeps: Sequence[Sweep], out: Path, seeds: Sequence[int]) -> Figure:
 
 def main() -> None:
     """Train, tabulate, draw."""
-    raw = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=raw)
-    parser.add_argument("out", type=Path, help="folder for the runs and the picture")
-    parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3])
-    parser.add_argument("--jobs", type=int, default=2)
-    parser.add_argument("overrides", nargs="*", help="KEY=VALUE for every run")
-    arguments = parser.parse_intermixed_args()
+    arguments = study_arguments(__doc__)
     out, seeds = arguments.out, arguments.seeds
     plain = [Sweep(experiment, "threads", [1]) for experiment in ("best_small", "best_small_bp")]
     todo = [(s, value, seed) for s in SWEEPS for value in s.values for seed in seeds]
