@@ -59,7 +59,7 @@ INPUT_ROWS = 20_000
 TRUST = 0.5
 """Largest fraction ‖R‖/‖Z‖ by which codes are asked to move in one step."""
 
-REMEDY = "lower jacobi.omega, or raise jacobi.batch_size, jacobi.damping or jacobi.ridge"
+REMEDY = "lower jacobi.omega, or raise jacobi.batch_size or jacobi.damping"
 
 LISTS = ("weights", "biases", "average", "average_biases", "activity", "code_inverses", "searches")
 
