@@ -80,11 +80,14 @@ def draw(sweeps: Sequence[Sweep], out: Path, seeds: Sequence[int]) -> Figure:
     axes = figure.subplots(2, columns, sharey=True).flat
     for axis, sweep in zip(axes, sweeps, strict=False):
         found = [errors(sweep, out, value, seeds) for value in sweep.values]
-        low, middle, high = ([f(e) for e in found] for f in (min, statistics.median, max))
-        axis.fill_between(sweep.values, low, [min(h, 100) for h in high], alpha=0.25)
+        # a run that diverged is drawn at 100 %
+        low, middle, high = ([min(f(e), 100) for e in found] for f in (min, statistics.median, max))
+        axis.fill_between(sweep.values, low, high, alpha=0.25)
         axis.plot(sweep.values, middle, "o-")
-        axis.set(xscale="log", yscale="log", ylim=(2, 100), title=f"{sweep.experiment}: {sweep.key}")
+        axis.set(xscale="log", yscale="log", ylim=(2, 105), title=f"{sweep.experiment}: {sweep.key}")
         axis.grid(alpha=0.3, which="both")
+        axis.set_xticks(sweep.values, [f"{value:g}" for value in sweep.values])
+        axis.minorticks_off()
         axis.set_yticks([2, 3, 5, 10, 20, 50, 100], ["2", "3", "5", "10", "20", "50", "100"])
     figure.supylabel("validation error, %")
     return figure
