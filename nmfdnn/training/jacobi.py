@@ -11,7 +11,7 @@ from the output down, with f(V) = max(0, V) and ∘ the element-wise product:
 output residual   R_d = Y − V_d where Y > 0 or V_d > 0, else 0: latent targets (Saul 2022)
 code residuals    D = (RᵢWᵢ⁺) ∘ [Zᵢ₋₁ > 0] and Rᵢ₋₁ = tᵢD: like a multiplicative step it keeps zeros
 line search       tᵢ = ⟨DWᵢ, Rᵢ⟩ / ‖DWᵢ ∘ [Vᵢ active]‖²: the tᵢ for which DWᵢ removes most of Rᵢ
-weights           Wᵢ ← Wᵢ + ωᵢ (C + (δ + γ)c̄ I)⁻¹ (Zᵢ₋₁ᵀRᵢ/n − γ c̄ Wᵢ) diag(1/hᵢ), likewise bᵢ
+weights           Wᵢ ← Wᵢ + ρᵢ (C + (δ + γ)c̄ I)⁻¹ (Zᵢ₋₁ᵀRᵢ/n − γ c̄ Wᵢ) with rates ρᵢ, likewise bᵢ
 ================  ======================================================================================
 
 - C is the covariance of the layer's input, c̄ the mean of its diagonal. For X it is taken over the training
@@ -19,18 +19,20 @@ weights           Wᵢ ← Wᵢ + ωᵢ (C + (δ + γ)c̄ I)⁻¹ (Zᵢ₋₁ᵀ
   batches. So the damping δ and the ridge γ (Arai's λ_W) have no unit. γ = λk/n for k inputs and n training
   samples, because the noise that a least-squares fit takes up grows as k/n; the output has none, since with
   one its codes would have to grow to make up for the shrinking weights.
-- hᵢ (kᵢ) makes ω = 1 about the largest step that is safe for any data. A unit that is active on a fraction a
-  of the samples has its residual on those only, so the Gram matrix of its own problem is a C; that of a batch
-  of n samples has eigenvalues up to h = (√a + √(k̂/n))² times those of C (Marchenko & Pastur 1967), for the
-  effective dimension k̂ = tr C(C + (δ + γ)c̄ I)⁻¹. The output has a = 1.
-- The d − 1 hidden layers correct the same residual at the same time, and their corrections overlap in part:
-  ωᵢ = ω/√(d − 1), and no layer goes further than ωᵢ/hᵢ ≤ 1/√(d − 1).
+- Rates ρ = s min(ω/h, 1), one for each unit. h makes ω = 1 about the largest step that is safe for any data: a
+  unit that is active on a fraction a of the samples has its residual on those only, so the Gram matrix of its
+  own problem is a C; that of a batch of n samples has eigenvalues up to h = (√a + √(k̂/n))² times those of C
+  (Marchenko & Pastur 1967), for the effective dimension k̂ = tr C(C + (δ + γ)c̄ I)⁻¹. The output has a = 1.
+- All layers correct the same residual at the same time. The share s ≤ 1 of all of them is found by a line search
+  along their joint step: with R_d and R̂_d before and after it, s is multiplied by ⟨P, R_d⟩/‖P‖² for
+  P = R_d − R̂_d, and by no less than ½ and no more than 2 at once. It starts at 1/(d − 1), in equal parts.
 - W⁺ = (WᵀW + μ w̄ I)⁻¹Wᵀ, w̄ the mean diagonal of WᵀW: μ damps directions that W barely passes on. (For
   μ → ∞ it would be a multiple of Wᵀ, and the code residuals, up to a factor for each layer, gradients.)
-- No codes are asked to move by more than half of their norm at once.
-- Covariances, inverses and tᵢ are brought up to date every few batches; then the ridge of the hidden codes
-  acts, for as many batches at once.
-- ω falls linearly to zero over all epochs, and the weights that are kept are an exponential average.
+- No codes and no outputs are asked to move by more than half of the norm of the codes or targets at once.
+- Covariances, inverses and tᵢ are brought up to date every few batches, more often at the start; then the ridge
+  of the hidden codes acts, for as many batches at once. The last batch before sees the oldest, and so it is the
+  one on which s is searched.
+- The rates fall linearly to zero over all epochs, and the weights that are kept are an exponential average.
 
 No gradient of the whole objective is computed.
 """
@@ -57,11 +59,14 @@ INPUT_ROWS = 20_000
 """Evenly spaced samples, at least, that give the covariance of the inputs; all if they are fewer."""
 
 TRUST = 0.5
-"""Largest fraction ‖R‖/‖Z‖ by which codes are asked to move in one step."""
+"""Largest fraction ‖R‖/‖Z‖ by which codes, or outputs towards their targets, are asked to move in one step."""
+
+FRESH = 4
+"""Statistics are at most this fraction of all updates old: 1/FRESH."""
 
 REMEDY = "lower jacobi.omega, or raise jacobi.batch_size or jacobi.damping"
 
-LISTS = ("weights", "biases", "average", "average_biases", "activity", "code_inverses", "searches")
+TENSORS = ("weights", "biases", "average", "average_biases", "activity", "code_inverses", "searches")
 
 
 @dataclass
@@ -70,7 +75,7 @@ class JacobiConfig:
 
     Attributes:
         batch_size: samples in a mini-batch.
-        omega: relaxation of the hidden layers' weights > 0, which they share; falls linearly to zero.
+        omega: relaxation of the hidden layers' weights > 0, no more than is safe; falls linearly to zero.
         output_omega: the same for the output's weights; small, to leave something to the hidden layers.
         code_damping: μ > 0, relative to the mean diagonal of WᵀW.
         damping: δ > 0, relative to the mean variance c̄ of a layer's inputs.
@@ -78,12 +83,12 @@ class JacobiConfig:
         input_ridge: the same for the first layer.
         input_delta: relative cut-off δ_x in [0, 1): directions of X with a singular value below δ_x times the
             largest are left out.
-        gram_every: batches between two updates of covariances, inverses and line searches.
+        gram_every: batches between two updates of covariances, inverses and line searches; fewer at the start.
         gram_memory: share in [0, 1) of the past in a running covariance.
         averaging: decay in [0, 1) of the exponential average of the weights that is evaluated and kept.
     """
 
-    batch_size: int = 500
+    batch_size: int = 250
     omega: float = 3.0
     output_omega: float = 0.1
     code_damping: float = 0.3
@@ -120,7 +125,7 @@ class WhitenedInput:
         variances, Q = torch.linalg.eigh(covariance)
         kept = variances > config.input_delta**2 * variances[-1]
         variances, self.Q = variances[kept], Q[:, kept]
-        self.ridge, self.ridge_every = config.input_ridge * X.shape[1] / len(X), 1
+        self.ridge = config.input_ridge * X.shape[1] / len(X)
         self.scales = (variances + (config.damping + self.ridge) * level).rsqrt()
         self.basis = self.Q * self.scales
         self.X = torch.addmm(-(self.mean @ self.basis), X, self.basis)
@@ -156,7 +161,6 @@ class CodeMetric:
 
     def __init__(self, Z: Tensor, config: JacobiConfig, ridge: float, bias: bool) -> None:
         self.config, self.ridge, self.bias = config, ridge, bias
-        self.ridge_every = config.gram_every
         self.mean, self.covariance = moments(Z, bias)
         self._invert()
 
@@ -224,6 +228,7 @@ class JacobiTrainer:
     generator: torch.Generator
     parts: int = 1
     updates: int = field(default=0, init=False)
+    due: int = field(default=0, init=False)
 
     def __post_init__(self) -> None:
         size = self.config.batch_size
@@ -252,7 +257,7 @@ class JacobiTrainer:
         seconds = watch.seconds()
         if not all(torch.isfinite(W).all() for W in self.weights):
             raise ConfigError(f"the weights are no longer finite: {REMEDY}")
-        return Epoch(seconds, self.config.omega * self._decay(), [float(r) for r in residuals])
+        return Epoch(seconds, self.config.omega * float(self.share) * self._decay(), [float(r) for r in residuals])
 
     def update(self, X: Tensor, Y: Tensor) -> list[Tensor]:
         """One step of all layers on a mini-batch of whitened inputs and targets.
@@ -260,13 +265,15 @@ class JacobiTrainer:
         Returns:
             For each layer ‖Rᵢ‖/‖Zᵢ‖, 0-d, with the targets in place of the codes for the output.
         """
-        codes = self._codes(X)
-        V = torch.addmm(self.biases[-1], codes[-1], self.weights[-1])
-        refresh = self.updates % self.config.gram_every == 0
+        codes, V = self._forward(X)
+        refresh = self.updates == self.due
         if refresh:
+            self.due += min(self.config.gram_every, max(1, self.updates // FRESH))
             self._refresh(codes)
-        R = latent_residual(Y, V)
+        wanted = latent_residual(Y, V)
+        R = _trusted(wanted, Y)
         active = [*(Z > 0 for Z in codes[1:]), (Y > 0) | (V > 0)]
+        rates = [self._rate(i, len(X)) for i in range(len(self.weights))]
         sizes: list[Tensor] = []
         for i in range(len(self.weights) - 1, -1, -1):
             Z, W = codes[i], self.weights[i]
@@ -276,13 +283,14 @@ class JacobiTrainer:
                 D = (R @ self.code_inverses[i - 1]).mul_(active[i - 1])
                 if refresh:
                     self.searches[i - 1] = _search(D @ W, R, active[i])
-                below = D.mul_(torch.minimum(self.searches[i - 1], _ratio(TRUST * Z.norm(), D.norm())))
-            metric, rate = self.metrics[i], self._rate(i, len(Z))
-            self._move(i, metric.step(Z, R), rate)
-            if metric.ridge > 0 and self.updates % metric.ridge_every == 0:
-                share = metric.ridge / (metric.ridge + self.config.damping)  # the most that shrink() takes
-                self._move(i, metric.shrink(W), -(metric.ridge_every * rate).clamp_max(1 / share))
+                below = _trusted(D.mul_(self.searches[i - 1]), Z)
+            self._move(i, self.metrics[i].step(Z, R), rates[i])
             R = below
+        if self.updates + 1 == self.due:
+            P = wanted - latent_residual(Y, self._forward(X)[1])
+            best = _ratio((P * wanted).sum(), P.square().sum())
+            self.share = (self.share * best.clamp(0.5, 2.0)).clamp_max(1.0)
+        self._shrink(rates, self.due - self.updates if refresh else 0)
         self.updates += 1
         # A plain mean while it is shorter than the exponential window, so that the start does not linger.
         newest = max(1 - self.config.averaging, 1 / self.updates)
@@ -292,12 +300,20 @@ class JacobiTrainer:
             mean.lerp_(new, newest)
         return sizes[::-1]
 
-    def _codes(self, X: Tensor) -> list[Tensor]:
-        """X, Z₁, …, Z_{d−1} for whitened inputs X."""
+    def _forward(self, X: Tensor) -> tuple[list[Tensor], Tensor]:
+        """X, Z₁, …, Z_{d−1} and V_d for whitened inputs X."""
         codes = [X]
         for W, b in zip(self.weights[:-1], self.biases[:-1], strict=True):
             codes.append(torch.addmm(b, codes[-1], W).relu_())
-        return codes
+        return codes, torch.addmm(self.biases[-1], codes[-1], self.weights[-1])
+
+    def _shrink(self, rates: list[Tensor], period: int) -> None:
+        """The ridges' part of a step: the first layer's for this batch, the others' for `period` batches."""
+        for i, (metric, rate) in enumerate(zip(self.metrics, rates, strict=True)):
+            batches = 1 if i == 0 else period
+            if metric.ridge > 0 and batches > 0:
+                most = metric.ridge / (metric.ridge + self.config.damping)  # what shrink() takes
+                self._move(i, metric.shrink(self.weights[i]), -(batches * rate).clamp_max(1 / most))
 
     def _move(self, i: int, steps: tuple[Tensor, Tensor], rate: Tensor) -> None:
         step, bias_step = steps
@@ -306,13 +322,12 @@ class JacobiTrainer:
             self.biases[i].addcmul_(bias_step, rate.expand_as(bias_step))
 
     def _rate(self, i: int, samples: int) -> Tensor:
-        """ωᵢ/hᵢ of each unit that layer i's weights lead to, for a batch of `samples`."""
-        hidden = len(self.weights) - 1
-        noise = math.sqrt(self.metrics[i].dimension / samples)
-        if i == hidden:
-            return self.X.new_tensor(self._decay() * self.config.output_omega / (1 + noise) ** 2)
-        rate = self.config.omega / (self.activity[i].sqrt() + noise).square()
-        return rate.clamp_max(1.0) * (self._decay() / math.sqrt(hidden))
+        """ρ of each unit that layer i's weights lead to, for a batch of `samples`."""
+        hidden = i < len(self.weights) - 1
+        omega = self.config.omega if hidden else self.config.output_omega
+        root = self.activity[i].sqrt() if hidden else torch.ones_like(self.share)
+        h = (root + math.sqrt(self.metrics[i].dimension / samples)).square()
+        return (omega / h).clamp_max(1.0) * self.share * self._decay()
 
     def _prepare(self) -> WhitenedInput:
         """Whiten the inputs, start the weights in that basis, and the codes' statistics."""
@@ -324,7 +339,7 @@ class JacobiTrainer:
         self.weights[0], self.biases[0] = whitened.enter(self.weights[0], self.biases[0])
         self.average = [W.clone() for W in self.weights]
         self.average_biases = [b.clone() for b in self.biases]
-        codes = self._codes(whitened.X[:FIRST_ROWS])
+        codes = self._forward(whitened.X[:FIRST_ROWS])[0]
         ridges = [*(self.config.ridge * len(W) / len(self.X) for W in self.weights[1:-1]), 0.0]
         self.code_metrics = [
             CodeMetric(Z, self.config, ridge, bias) for Z, ridge in zip(codes[1:], ridges, strict=True)
@@ -333,6 +348,7 @@ class JacobiTrainer:
         self.activity = [_activity(Z) for Z in codes[1:]]
         self.code_inverses = [damped_code_inverse(W, self.config.code_damping) for W in self.weights[1:]]
         self.searches = [self.X.new_ones(()) for _ in self.weights[1:]]
+        self.share = self.X.new_tensor(1 / len(self.code_metrics))
         self._input = whitened
         return whitened
 
@@ -354,19 +370,21 @@ class JacobiTrainer:
         return float(0.5 * R.square().sum(dtype=torch.float64) / len(labels))
 
     def state(self) -> dict[str, Any]:
-        state: dict[str, Any] = {"updates": self.updates, "order": self.order.state()}
+        state: dict[str, Any] = {"updates": self.updates, "due": self.due, "order": self.order.state()}
         if self._input is not None:
-            for name in LISTS:
+            state["share"] = self.share.clone()
+            for name in TENSORS:
                 state[name] = [T.clone() for T in getattr(self, name)]
             state["metrics"] = [metric.state() for metric in self.code_metrics]
         return state
 
     def load_state(self, state: dict[str, Any]) -> None:
-        self.updates = state["updates"]
+        self.updates, self.due = state["updates"], state["due"]
         self.order.load_state(state["order"])
         if "metrics" in state:
             self._prepare()
-            for name in LISTS:
+            self.share = state["share"].to(self.X, copy=True)
+            for name in TENSORS:
                 setattr(self, name, [T.to(self.X, copy=True) for T in state[name]])
             for metric, saved in zip(self.code_metrics, state["metrics"], strict=True):
                 metric.load_state(saved)
@@ -375,6 +393,11 @@ class JacobiTrainer:
 def latent_residual(Y: Tensor, V: Tensor) -> Tensor:
     """Y − V where Y > 0 or V > 0, else 0 (n × m): Y is to be f(V), and where Y = 0 any V ≤ 0 will do."""
     return Y - torch.where(Y > 0, V, V.relu())
+
+
+def _trusted(R: Tensor, Z: Tensor) -> Tensor:
+    """R, shortened to ‖R‖ ≤ TRUST ‖Z‖."""
+    return R * _ratio(TRUST * Z.norm(), R.norm()).clamp_max(1.0)
 
 
 def _search(P: Tensor, R: Tensor, active: Tensor) -> Tensor:

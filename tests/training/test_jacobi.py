@@ -33,6 +33,7 @@ class Reference:
         self.moments = [self.moment(Z) for Z in codes]
         self.activity = [self.active(Z) for Z in codes[1:]]
         self.searches = [None for _ in codes]
+        self.due, self.share = 0, 1 / (len(W) - 1)
         self.history = []
 
     def forward(self, X):
@@ -62,13 +63,15 @@ class Reference:
 
     def update(self, X, Y):
         c, (Z, V) = self.config, self.forward(X)
-        due = self.t % c.gram_every == 0
+        due = self.t == self.due
         if due:
             self.refresh(Z)
+            self.due = self.t + min(c.gram_every, max(1, self.t // 4))
         decay = 1 - self.t / self.total
         last = len(self.W) - 1
         latent = np.where(Y > 0, Y, np.minimum(V, 0))
-        R = [None] * last + [latent - V]
+        wanted = latent - V
+        R = [None] * last + [wanted * min(1, 0.5 * np.linalg.norm(Y) / np.linalg.norm(wanted))]
         active = [*(z > 0 for z in Z[1:]), (Y > 0) | (V > 0)]
         for i in range(last, 0, -1):
             D = (R[i] @ self.inverses[i]) * (Z[i] > 0)
@@ -76,6 +79,7 @@ class Reference:
                 P = (D @ self.W[i])[active[i]]
                 self.searches[i] = max(0, P @ R[i][active[i]] / (P @ P))
             R[i - 1] = D * min(self.searches[i], 0.5 * np.linalg.norm(Z[i]) / np.linalg.norm(D))
+        shrinks = []
         for i in range(last + 1):
             mean, C = self.moments[i]
             ridge = (c.input_ridge if i == 0 else 0.0 if i == last else c.ridge) * len(self.W[i]) / self.n
@@ -85,15 +89,20 @@ class Reference:
             dimension = np.trace(np.linalg.solve(metric, C))
             a = 1.0 if i == last else self.activity[i]
             h = (np.sqrt(a) + np.sqrt(dimension / len(X))) ** 2
-            rate = c.output_omega / h if i == last else np.minimum(c.omega / h, 1) / np.sqrt(last)
-            rate = rate * decay
-            before = self.W[i] + rate * step
+            rate = np.minimum((c.output_omega if i == last else c.omega) / h, 1) * self.share * decay
+            self.W[i] = self.W[i] + rate * step
             self.b[i] = self.b[i] + self.bias * rate * (residual.sum(0) - mean @ step)
-            self.W[i] = before
+            shrinks.append((metric, ridge, rate))
+        if self.t + 1 == self.due:
+            V = self.forward(X)[1]
+            P = wanted - np.where(Y > 0, Y, np.minimum(V, 0)) + V
+            self.share = min(1, self.share * np.clip((P * wanted).sum() / (P * P).sum(), 0.5, 2))
+        for i, (metric, ridge, rate) in enumerate(shrinks):
+            mean, C = self.moments[i]
             if ridge > 0 and (due or i == 0):
-                shrink = np.linalg.solve(metric, ridge * np.trace(C) / len(C) * before)
-                rate = np.minimum(1 + c.damping / ridge, rate * (1 if i == 0 else c.gram_every))
-                self.W[i] = before - rate * shrink
+                shrink = np.linalg.solve(metric, ridge * np.trace(C) / len(C) * self.W[i])
+                rate = np.minimum(1 + c.damping / ridge, rate * (1 if i == 0 else self.due - self.t))
+                self.W[i] = self.W[i] - rate * shrink
                 self.b[i] = self.b[i] + self.bias * rate * (mean @ shrink)
         self.t += 1
         rows = [np.vstack([W, b]) if self.bias else W for W, b in zip(self.W, self.b, strict=True)]
@@ -101,7 +110,7 @@ class Reference:
 
 
 @pytest.mark.parametrize("bias", [False, True])
-@pytest.mark.parametrize("every", [1, 2])
+@pytest.mark.parametrize("every", [1, 3])
 @pytest.mark.parametrize("size", [30, 9], ids=["more samples than units", "fewer"])
 def test_epochs_equal_the_equations(bias, every, size, device):
     """Two epochs: whitened inputs, running statistics, searches, ridges, decay and averaging all enter."""
