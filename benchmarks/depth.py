@@ -12,9 +12,9 @@ import statistics
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from launch import study_arguments, train
+from launch import parallel_arguments, spread, train
 from matplotlib.figure import Figure
-from robustness import SMALL, cell, validation_errors
+from robustness import SMALL, validation_errors
 
 DEPTHS = [2, 3, 4, 6, 8, 10]
 WIDTH = 300
@@ -33,7 +33,7 @@ METHODS = {
 
 def main() -> None:
     """Train, tabulate, draw."""
-    arguments = study_arguments(__doc__)
+    arguments = parallel_arguments(__doc__)
 
     def folder(method: str, depth: int, seed: int) -> Path:
         return Path(arguments.out, "runs", method.replace(", ", "_").replace(" ", "_"), str(depth), str(seed))
@@ -52,10 +52,14 @@ def main() -> None:
     for method in METHODS:
         found = [validation_errors(folder(method, d, seed) for seed in arguments.seeds) for d in DEPTHS]
         for depth, errors in zip(DEPTHS, found, strict=True):
-            print(f"| {method} | {depth} | {cell(errors)} |")
-        axes.plot(DEPTHS, [statistics.median(e) for e in found], "o-", label=method)
-        axes.fill_between(DEPTHS, [min(e) for e in found], [min(max(e), 100) for e in found], alpha=0.2)
-    axes.set(xlabel=f"hidden layers of {WIDTH} units", ylabel="validation error, %", ylim=(0, 15))
+            print(f"| {method} | {depth} | {spread(errors, 'diverged')} |")
+        # a run that diverged is drawn at 100 %
+        low, middle, high = ([min(f(e), 100) for e in found] for f in (min, statistics.median, max))
+        axes.plot(DEPTHS, middle, "o-", label=method)
+        axes.fill_between(DEPTHS, low, high, alpha=0.2)
+    axes.set(xlabel=f"hidden layers of {WIDTH} units", ylabel="validation error, %", yscale="log")
+    axes.set_yticks([2, 3, 5, 10, 20, 50, 100], ["2", "3", "5", "10", "20", "50", "100"])
+    axes.minorticks_off()
     axes.grid(alpha=0.3)
     axes.legend()
     figure.savefig(arguments.out / "depth.png", dpi=110)

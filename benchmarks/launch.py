@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import math
+import statistics
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -24,12 +26,28 @@ def train(folder: Path, overrides: Sequence[str], check: bool = True) -> bool:
     return (folder / SUMMARY).exists()
 
 
-def study_arguments(description: str | None) -> argparse.Namespace:
-    """What a study of many runs is asked for: out, overrides, seeds, jobs."""
+def study_parser(description: str | None) -> argparse.ArgumentParser:
+    """What every study of many runs is asked for: out, overrides, seeds."""
     raw = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(description=description, formatter_class=raw)
-    parser.add_argument("out", type=Path, help="folder for the runs and the picture")
-    parser.add_argument("overrides", nargs="*", help="KEY=VALUE for every run")
+    parser.add_argument("out", type=Path, help="folder for the runs, the table and the picture")
+    parser.add_argument("overrides", nargs="*", help="KEY=VALUE for every run, for instance data=mnist_5k")
     parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3])
+    return parser
+
+
+def parallel_arguments(description: str | None) -> argparse.Namespace:
+    """The same and how many runs at a time, for studies of errors alone."""
+    parser = study_parser(description)
     parser.add_argument("--jobs", type=int, default=2, help="runs at a time")
     return parser.parse_intermixed_args()
+
+
+def spread(values: Sequence[float | None], missing: str, form: str = ".2f") -> str:
+    """Median (range) of what is there, and how many are None or infinite, which is what `missing` says."""
+    found = [value for value in values if value is not None and value < math.inf]
+    lost = f"{len(values) - len(found)} of {len(values)} {missing}"
+    if not found:
+        return lost
+    text = f"{statistics.median(found):{form}} ({min(found):{form}} – {max(found):{form}})"
+    return text if len(found) == len(values) else f"{text}, {lost}"

@@ -16,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from launch import study_arguments, train
+from launch import parallel_arguments, spread, train
 from matplotlib.figure import Figure
 
 from nmfdnn.records import SUMMARY, read_summary
@@ -45,7 +45,6 @@ SWEEPS = [
 ]
 SEEDS = 20
 
-
 SMALL = ["data=mnist_5k", "data.validation=0.25", "threads=1"]
 """What every run has, unless the command line says otherwise."""
 
@@ -61,16 +60,6 @@ def validation_errors(folders: Iterable[Path]) -> list[float]:
 def errors(sweep: Sweep, out: Path, value: float, seeds: Sequence[int]) -> list[float]:
     """Validation error of each seed."""
     return validation_errors(sweep.folder(out, value, seed) for seed in seeds)
-
-
-def cell(values: Sequence[float]) -> str:
-    """Median (range), and how many diverged."""
-    finite = sorted(v for v in values if v < math.inf)
-    lost = len(values) - len(finite)
-    if not finite:
-        return f"all {lost} diverged"
-    text = f"{statistics.median(finite):.2f} ({finite[0]:.2f} – {finite[-1]:.2f})"
-    return f"{text}, {lost} diverged" if lost else text
 
 
 def draw(sweeps: Sequence[Sweep], out: Path, seeds: Sequence[int]) -> Figure:
@@ -95,7 +84,7 @@ def draw(sweeps: Sequence[Sweep], out: Path, seeds: Sequence[int]) -> Figure:
 
 def main() -> None:
     """Train, tabulate, draw."""
-    arguments = study_arguments(__doc__)
+    arguments = parallel_arguments(__doc__)
     out, seeds = arguments.out, arguments.seeds
     plain = [Sweep(experiment, "threads", [1]) for experiment in ("best_small", "best_small_bp")]
     todo = [(s, value, seed) for s in SWEEPS for value in s.values for seed in seeds]
@@ -110,11 +99,10 @@ def main() -> None:
     print("| experiment | parameter | value | validation error, % |\n|---|---|---|---|")
     for sweep in SWEEPS:
         for value in sweep.values:
-            print(
-                f"| {sweep.experiment} | {sweep.key} | {value:g} | {cell(errors(sweep, out, value, seeds))} |"
-            )
+            found = spread(errors(sweep, out, value, seeds), "diverged")
+            print(f"| {sweep.experiment} | {sweep.key} | {value:g} | {found} |")
     for sweep in plain:
-        found = cell(errors(sweep, out, 1, range(1, SEEDS + 1)))
+        found = spread(errors(sweep, out, 1, range(1, SEEDS + 1)), "diverged")
         print(f"| {sweep.experiment} | {SEEDS} seeds | as it is | {found} |")
     draw(SWEEPS, out, seeds).savefig(out / "robustness.png", dpi=110)
 

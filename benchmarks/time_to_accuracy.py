@@ -12,11 +12,7 @@ without loading and evaluation. A run that is there already is not repeated. Let
 
 from __future__ import annotations
 
-import argparse
-import statistics
-from pathlib import Path
-
-from launch import train
+from launch import spread, study_parser, train
 
 from nmfdnn.compare import Run, load_runs
 from nmfdnn.compare import main as compare
@@ -33,30 +29,18 @@ def ratios(runs: dict[str, list[Run]], errors: list[float]) -> str:
         own = [run.seconds_to(error) for run in runs[first]]
         for name in (first, *others):
             found = [run.seconds_to(error) for run in runs[name]]
-            pairs = [a / b for a, b in zip(own, found, strict=True) if a is not None and b is not None]
-            cells = [spread([s for s in found if s is not None], len(found), ".1f")]
-            cells += [spread(pairs, len(found), ".2f") if name != first else ""]
+            pairs = [None if a is None or b is None else a / b for a, b in zip(own, found, strict=True)]
+            cells = [spread(found, "not reached", ".1f")]
+            cells += [spread(pairs, "not reached") if name != first else ""]
             lines.append(f"| {error:g} | {name} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
-def spread(values: list[float], of: int, form: str) -> str:
-    """Median (range), and how many of how many there are where some are missing."""
-    if not values:
-        return f"not reached by any of {of}"
-    text = f"{statistics.median(values):{form}} ({min(values):{form}} – {max(values):{form}})"
-    return text if len(values) == of else f"{text}, {len(values)} of {of}"
-
-
 def main() -> None:
     """Train, tabulate, draw."""
-    raw = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=raw)
-    parser.add_argument("out", type=Path, help="folder for the runs, the table and the picture")
+    parser = study_parser(__doc__)
     parser.add_argument("--experiments", nargs="+", default=["fast", "fast_bp"])
-    parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3])
     parser.add_argument("--errors", nargs="+", default=["12", "11", "10.5"], help="test errors in %%")
-    parser.add_argument("overrides", nargs="*", help="KEY=VALUE for every run, for instance data=mnist_5k")
     arguments = parser.parse_intermixed_args()
     folders = {
         name: [arguments.out / "runs" / f"{name}_{seed}" for seed in arguments.seeds]

@@ -183,7 +183,7 @@ class AlternatingTrainer:
 
     def objective(self, outputs: Tensor, labels: Tensor) -> float:
         """½‖Y − ZW‖² per sample."""
-        return half_square_per_sample(outputs, labels)
+        return half_square_per_sample(one_hot(labels, outputs.shape[1], outputs.dtype) - outputs)
 
     def state(self) -> dict[str, Any]:
         return {

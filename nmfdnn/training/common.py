@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from ..errors import require
-from ..network import Network, one_hot
+from ..network import Network
 
 
 @dataclass(frozen=True)
@@ -103,10 +103,9 @@ class Order:
         self._batches = batches(self.n, self.size, self.generator, self.device)
 
 
-def half_square_per_sample(outputs: Tensor, labels: Tensor) -> float:
-    """½‖Y − outputs‖² per sample, for one-hot Y and outputs n × classes."""
-    Y = one_hot(labels, outputs.shape[1], outputs.dtype)
-    return float(0.5 * (Y - outputs).square().sum(dtype=torch.float64) / len(labels))
+def half_square_per_sample(R: Tensor) -> float:
+    """½‖R‖² per sample, for residuals R of n samples (n × m)."""
+    return float(0.5 * R.square().sum(dtype=torch.float64) / len(R))
 
 
 class Stopwatch:

@@ -19,19 +19,19 @@ weights           Wᵢ ← Wᵢ + ρᵢ (C + (δ + γ)c̄ I)⁻¹ (Zᵢ₋₁ᵀ
   batches. So the damping δ and the ridge γ (Arai's λ_W) have no unit. γ = λk/n for k inputs and n training
   samples, because the noise that a least-squares fit takes up grows as k/n; the output has none, since with
   one its codes would have to grow to make up for the shrinking weights.
-- Rates ρ = s min(ω/h, 1), one for each unit. h makes ω = 1 about the largest step that is safe for any data: a
-  unit that is active on a fraction a of the samples has its residual on those only, so the Gram matrix of its
-  own problem is a C; that of a batch of n samples has eigenvalues up to h = (√a + √(k̂/n))² times those of C
-  (Marchenko & Pastur 1967), for the effective dimension k̂ = tr C(C + (δ + γ)c̄ I)⁻¹. The output has a = 1.
-- All layers correct the same residual at the same time. The share s ≤ 1 of all of them is found by a line search
-  along their joint step: with R_d and R̂_d before and after it, s is multiplied by ⟨P, R_d⟩/‖P‖² for
-  P = R_d − R̂_d, and by no less than ½ and no more than 2 at once. It starts at 1/(d − 1), in equal parts.
+- Rates ρ = s min(ω/h, 1), one for each unit. h makes ω = 1 about the largest step that is safe for any data.
+  A unit that is active on a fraction a of the samples has its residual on those only, so the Gram matrix of
+  its own problem is a C; that of a batch of n samples has eigenvalues up to h = (√a + √(k̂/n))² times those of
+  C (Marchenko & Pastur 1967), for the effective dimension k̂ = tr C(C + (δ + γ)c̄ I)⁻¹. The output has a = 1.
+- All layers correct the same residual at once, so their corrections overlap. The share s ≤ 1 that each takes
+  is found by a line search along their joint step: with R_d and R̂_d before and after it and P = R_d − R̂_d,
+  s ← s⟨P, R_d⟩/‖P‖², changed at most by a factor of two. It starts at 1/(d − 1), in equal parts.
 - W⁺ = (WᵀW + μ w̄ I)⁻¹Wᵀ, w̄ the mean diagonal of WᵀW: μ damps directions that W barely passes on. (For
   μ → ∞ it would be a multiple of Wᵀ, and the code residuals, up to a factor for each layer, gradients.)
-- No codes and no outputs are asked to move by more than half of the norm of the codes or targets at once.
-- Covariances, inverses and tᵢ are brought up to date every few batches, more often at the start; then the ridge
-  of the hidden codes acts, for as many batches at once. The last batch before sees the oldest, and so it is the
-  one on which s is searched.
+- ‖Rᵢ‖ is at most half of ‖Zᵢ‖, that of the output half of ‖Y‖.
+- Covariances, inverses and tᵢ are brought up to date every few batches, more often at the start; then the
+  ridge of the hidden codes acts, for as many batches at once. s is searched on the last batch before, which
+  sees the oldest of them.
 - The rates fall linearly to zero over all epochs, and the weights that are kept are an exponential average.
 
 No gradient of the whole objective is computed.
@@ -50,7 +50,7 @@ from ..errors import ConfigError, NotFiniteError, require
 from ..factorization import split_bias
 from ..linalg import cholesky, gram
 from ..network import Network, one_hot
-from .common import Epoch, Order, Stopwatch
+from .common import Epoch, Order, Stopwatch, half_square_per_sample
 
 FIRST_ROWS = 5000
 """Samples from which the codes' statistics start."""
@@ -59,10 +59,10 @@ INPUT_ROWS = 20_000
 """Evenly spaced samples, at least, that give the covariance of the inputs; all if they are fewer."""
 
 TRUST = 0.5
-"""Largest fraction ‖R‖/‖Z‖ by which codes, or outputs towards their targets, are asked to move in one step."""
+"""Largest fraction ‖R‖/‖Z‖ by which codes are asked to move in one step; ‖R‖/‖Y‖ for the outputs."""
 
 FRESH = 4
-"""Statistics are at most this fraction of all updates old: 1/FRESH."""
+"""Statistics are at most 1/FRESH of all updates so far old."""
 
 REMEDY = "lower jacobi.omega, or raise jacobi.batch_size or jacobi.damping"
 
@@ -75,7 +75,7 @@ class JacobiConfig:
 
     Attributes:
         batch_size: samples in a mini-batch.
-        omega: relaxation of the hidden layers' weights > 0, no more than is safe; falls linearly to zero.
+        omega: relaxation ω > 0 of the hidden layers' weights; however large it is, no rate exceeds 1.
         output_omega: the same for the output's weights; small, to leave something to the hidden layers.
         code_damping: μ > 0, relative to the mean diagonal of WᵀW.
         damping: δ > 0, relative to the mean variance c̄ of a layer's inputs.
@@ -83,7 +83,7 @@ class JacobiConfig:
         input_ridge: the same for the first layer.
         input_delta: relative cut-off δ_x in [0, 1): directions of X with a singular value below δ_x times the
             largest are left out.
-        gram_every: batches between two updates of covariances, inverses and line searches; fewer at the start.
+        gram_every: batches, at most, between two updates of covariances, inverses and line searches.
         gram_memory: share in [0, 1) of the past in a running covariance.
         averaging: decay in [0, 1) of the exponential average of the weights that is evaluated and kept.
     """
@@ -236,6 +236,7 @@ class JacobiTrainer:
         self.Y = one_hot(self.labels, self.start.widths[-1], self.X.dtype)
         self.total_updates = max(1, self.epochs * math.ceil(len(self.X) / size))
         self.order = Order(len(self.X), size, self.generator, self.X.device, self.parts)
+        self.share = self.X.new_tensor(1 / max(1, len(self.start.weights) - 1))
         self._input: WhitenedInput | None = None
 
     @property
@@ -257,7 +258,9 @@ class JacobiTrainer:
         seconds = watch.seconds()
         if not all(torch.isfinite(W).all() for W in self.weights):
             raise ConfigError(f"the weights are no longer finite: {REMEDY}")
-        return Epoch(seconds, self.config.omega * float(self.share) * self._decay(), [float(r) for r in residuals])
+        return Epoch(
+            seconds, self.config.omega * float(self.share) * self._decay(), [float(r) for r in residuals]
+        )
 
     def update(self, X: Tensor, Y: Tensor) -> list[Tensor]:
         """One step of all layers on a mini-batch of whitened inputs and targets.
@@ -348,7 +351,6 @@ class JacobiTrainer:
         self.activity = [_activity(Z) for Z in codes[1:]]
         self.code_inverses = [damped_code_inverse(W, self.config.code_damping) for W in self.weights[1:]]
         self.searches = [self.X.new_ones(()) for _ in self.weights[1:]]
-        self.share = self.X.new_tensor(1 / len(self.code_metrics))
         self._input = whitened
         return whitened
 
@@ -366,8 +368,7 @@ class JacobiTrainer:
     def objective(self, outputs: Tensor, labels: Tensor) -> float:
         """½‖R_d‖² per sample: the distance of Y from f(V_d), for a label's own output from V_d."""
         Y = one_hot(labels, outputs.shape[1], outputs.dtype)
-        R = latent_residual(Y, outputs)
-        return float(0.5 * R.square().sum(dtype=torch.float64) / len(labels))
+        return half_square_per_sample(latent_residual(Y, outputs))
 
     def state(self) -> dict[str, Any]:
         state: dict[str, Any] = {"updates": self.updates, "due": self.due, "order": self.order.state()}
