@@ -10,6 +10,7 @@ import oracle
 import pytest
 import torch
 from planted import error_rate, planted
+from sklearn.datasets import load_digits
 
 from nmfdnn.errors import ConfigError, NmfdnnError, NotFiniteError
 from nmfdnn.network import Network, random_weights
@@ -188,6 +189,32 @@ def test_every_depth_learns(hidden, device):
     for _ in range(20):
         trainer.epoch()
     assert error_rate(trainer.network, X, labels) < 0.4 * before
+
+
+@pytest.mark.parametrize(
+    "extreme",
+    [
+        {},
+        {"batch_size": 30, "omega": 30.0},
+        {"batch_size": 30, "omega": 30.0, "damping": 0.01},
+        {"input_ridge": 20.0},
+        {"ridge": 5.0},
+        {"batch_size": 600},
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("hidden", [[100, 50], [400, 200]], ids=["narrow", "wide"])
+def test_settings_far_from_the_defaults_learn(hidden, extreme, device):
+    """Digits, a random output, ten epochs: nothing diverges, be the net wider than the batch or not."""
+    bunch = load_digits()
+    X = torch.from_numpy(bunch.data[:600] / 16).to(device, torch.float32)
+    labels = torch.from_numpy(bunch.target[:600]).to(device)
+    g = torch.Generator().manual_seed(1)
+    start = Network(random_weights([64, *hidden, 10], True, "he", g, like=X), True)
+    trainer = JacobiTrainer(start, X, labels, JacobiConfig(**{"batch_size": 100} | extreme), 10, g)
+    for _ in range(10):
+        trainer.epoch()
+    assert error_rate(trainer.network, X, labels) < 0.15
 
 
 def test_weights_that_overflow_say_what_to_change():
