@@ -73,7 +73,7 @@ def draw(sweeps: Sequence[Sweep], out: Path, seeds: Sequence[int]) -> Figure:
         low, middle, high = ([min(f(e), 100) for e in found] for f in (min, statistics.median, max))
         axis.fill_between(sweep.values, low, high, alpha=0.25)
         axis.plot(sweep.values, middle, "o-")
-        axis.set(xscale="log", yscale="log", ylim=(2, 105), title=f"{sweep.experiment}: {sweep.key}")
+        axis.set(xscale="log", yscale="log", title=f"{sweep.experiment}: {sweep.key}")
         axis.grid(alpha=0.3, which="both")
         axis.set_xticks(sweep.values, [f"{value:g}" for value in sweep.values])
         axis.minorticks_off()

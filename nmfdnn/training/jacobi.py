@@ -92,7 +92,7 @@ class JacobiConfig:
     omega: float = 3.0
     output_omega: float = 0.1
     code_damping: float = 0.3
-    damping: float = 0.1
+    damping: float = 0.5
     ridge: float = 0.06
     input_ridge: float = 0.3
     input_delta: float = 2e-2
