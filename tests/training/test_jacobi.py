@@ -205,14 +205,14 @@ def test_every_depth_learns(hidden, device):
 )
 @pytest.mark.parametrize("hidden", [[100, 50], [400, 200]], ids=["narrow", "wide"])
 def test_settings_far_from_the_defaults_learn(hidden, extreme, device):
-    """Digits, a random output, ten epochs: nothing diverges, be the net wider than the batch or not."""
+    """Digits, a random output, twenty epochs: nothing diverges, be the net wider than the batch or not."""
     bunch = load_digits()
     X = torch.from_numpy(bunch.data[:600] / 16).to(device, torch.float32)
     labels = torch.from_numpy(bunch.target[:600]).to(device)
     g = torch.Generator().manual_seed(1)
     start = Network(random_weights([64, *hidden, 10], True, "he", g, like=X), True)
-    trainer = JacobiTrainer(start, X, labels, JacobiConfig(**{"batch_size": 100} | extreme), 10, g)
-    for _ in range(10):
+    trainer = JacobiTrainer(start, X, labels, JacobiConfig(**{"batch_size": 100} | extreme), 20, g)
+    for _ in range(20):
         trainer.epoch()
     assert error_rate(trainer.network, X, labels) < 0.15
 
