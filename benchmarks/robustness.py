@@ -67,10 +67,12 @@ def draw(sweeps: Sequence[Sweep], out: Path, seeds: Sequence[int]) -> Figure:
     columns = math.ceil(len(sweeps) / 2)
     figure = Figure(figsize=(4 * columns, 6.5), layout="constrained")
     axes = figure.subplots(2, columns, sharey=True).flat
+    top = 0.0
     for axis, sweep in zip(axes, sweeps, strict=False):
         found = [errors(sweep, out, value, seeds) for value in sweep.values]
         # a run that diverged is drawn at 100 %
         low, middle, high = ([min(f(e), 100) for e in found] for f in (min, statistics.median, max))
+        top = max(top, 1.1 * max(high))
         axis.fill_between(sweep.values, low, high, alpha=0.25)
         axis.plot(sweep.values, middle, "o-")
         axis.set(xscale="log", yscale="log", title=f"{sweep.experiment}: {sweep.key}")
@@ -78,6 +80,7 @@ def draw(sweeps: Sequence[Sweep], out: Path, seeds: Sequence[int]) -> Figure:
         axis.set_xticks(sweep.values, [f"{value:g}" for value in sweep.values])
         axis.minorticks_off()
         axis.set_yticks([2, 3, 5, 10, 20, 50, 100], ["2", "3", "5", "10", "20", "50", "100"])
+        axis.set_ylim(2, top)  # shared: the last call counts
     figure.supylabel("validation error, %")
     return figure
 
