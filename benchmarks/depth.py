@@ -1,8 +1,8 @@
 """Error as a function of depth, the alternation beside backpropagation.
 
 `python benchmarks/depth.py OUT` trains `best_small` from a He and from a pre-trained start, and
-`best_small_bp`, with 2 to 10 hidden layers of 300 units, on 4,000 digits with a quarter held out. It prints a
-Markdown table of validation errors and draws OUT/depth.png. Runs are single-threaded, `--jobs` at a time; one
+`best_small_bp`, with 2 to 10 hidden layers of 300 units, on 4,000 digits with a quarter held out. It writes
+a Markdown table of validation errors, OUT/depth.md, and draws OUT/depth.png. Runs are single-threaded, `--jobs` at a time; one
 that is there already is not repeated. KEY=VALUE arguments go to every run, for instance data=fashion_mnist.
 """
 
@@ -12,7 +12,7 @@ import statistics
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from launch import parallel_arguments, spread, train
+from launch import parallel_arguments, report, spread, train
 from matplotlib.figure import Figure
 from robustness import SMALL, validation_errors
 
@@ -48,11 +48,11 @@ def main() -> None:
         list(pool.map(lambda job: run(*job), jobs))
     figure = Figure(figsize=(6, 4), layout="constrained")
     axes = figure.subplots()
-    print("| method | hidden layers | validation error, % |\n|---|---|---|")
+    lines = ["| method | hidden layers | validation error, % |", "|---|---|---|"]
     for method in METHODS:
         found = [validation_errors(folder(method, d, seed) for seed in arguments.seeds) for d in DEPTHS]
         for depth, errors in zip(DEPTHS, found, strict=True):
-            print(f"| {method} | {depth} | {spread(errors, 'diverged')} |")
+            lines.append(f"| {method} | {depth} | {spread(errors, 'diverged')} |")
         # a run that diverged is drawn at 100 %
         low, middle, high = ([min(f(e), 100) for e in found] for f in (min, statistics.median, max))
         axes.plot(DEPTHS, middle, "o-", label=method)
@@ -62,6 +62,7 @@ def main() -> None:
     axes.minorticks_off()
     axes.grid(alpha=0.3)
     axes.legend()
+    report(lines, arguments.out / "depth.md")
     figure.savefig(arguments.out / "depth.png", dpi=110)
 
 

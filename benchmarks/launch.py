@@ -43,6 +43,13 @@ def parallel_arguments(description: str | None) -> argparse.Namespace:
     return parser.parse_intermixed_args()
 
 
+def report(lines: Sequence[str], file: Path) -> None:
+    """Print a Markdown table and write it to `file`."""
+    table = "\n".join(lines)
+    print(table)
+    file.write_text(f"{table}\n", encoding="utf-8")
+
+
 def spread(values: Sequence[float | None], missing: str, form: str = ".2f") -> str:
     """Median (range) of what is there, and how many are None or infinite, which is what `missing` says."""
     found = [value for value in values if value is not None and value < math.inf]

@@ -2,9 +2,9 @@
 
 `python benchmarks/robustness.py OUT` varies one parameter at a time around the experiment `best_small`,
 and the learning rate and batch size of Adam around `best_small_bp`, on 4,000 digits with a quarter held out;
-then it runs both with twenty seeds as they are. It prints a Markdown table of validation errors and draws
-OUT/robustness.png. Runs are single-threaded, `--jobs` at a time; one that is there already is not repeated.
-KEY=VALUE arguments go to every run, for instance data=digits.
+then it runs both with twenty seeds as they are. It writes a Markdown table of validation errors,
+OUT/robustness.md, and draws OUT/robustness.png. Runs are single-threaded, `--jobs` at a time; one that is there
+already is not repeated. KEY=VALUE arguments go to every run, for instance data=digits.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from launch import parallel_arguments, spread, train
+from launch import parallel_arguments, report, spread, train
 from matplotlib.figure import Figure
 
 from nmfdnn.records import SUMMARY, read_summary
@@ -99,14 +99,15 @@ def main() -> None:
 
     with ThreadPoolExecutor(arguments.jobs) as pool:
         list(pool.map(lambda job: run(*job), todo))
-    print("| experiment | parameter | value | validation error, % |\n|---|---|---|---|")
+    lines = ["| experiment | parameter | value | validation error, % |", "|---|---|---|---|"]
     for sweep in SWEEPS:
         for value in sweep.values:
             found = spread(errors(sweep, out, value, seeds), "diverged")
-            print(f"| {sweep.experiment} | {sweep.key} | {value:g} | {found} |")
+            lines.append(f"| {sweep.experiment} | {sweep.key} | {value:g} | {found} |")
     for sweep in plain:
         found = spread(errors(sweep, out, 1, range(1, SEEDS + 1)), "diverged")
-        print(f"| {sweep.experiment} | {SEEDS} seeds | as it is | {found} |")
+        lines.append(f"| {sweep.experiment} | {SEEDS} seeds | as it is | {found} |")
+    report(lines, out / "robustness.md")
     draw(SWEEPS, out, seeds).savefig(out / "robustness.png", dpi=110)
 
 

@@ -2,8 +2,8 @@
 
 `python benchmarks/time_to_accuracy.py OUT` trains the experiments `fast` and `fast_bp` on Fashion-MNIST for
 three seeds, each run in a process of its own and the methods in turn, so that a change of the machine's load
-meets both. It prints the table of `nmfdnn-compare`, writes it with a picture into OUT, and prints for each
-error the medians and the ratio of the first experiment's seconds to those of each other, seed by seed. They
+meets both. It prints the table of `nmfdnn-compare`, writes it with a picture into OUT, and for each error, in
+OUT/ratios.md, the medians and the ratio of the first experiment's seconds to those of each other, seed by seed. They
 are those at the first record whose test error is low enough, four in an epoch, with the start of the network,
 without loading and evaluation. A run that is there already is not repeated. Let nothing else run meanwhile.
 
@@ -12,13 +12,13 @@ without loading and evaluation. A run that is there already is not repeated. Let
 
 from __future__ import annotations
 
-from launch import spread, study_parser, train
+from launch import report, spread, study_parser, train
 
 from nmfdnn.compare import Run, load_runs
 from nmfdnn.compare import main as compare
 
 
-def ratios(runs: dict[str, list[Run]], errors: list[float]) -> str:
+def ratios(runs: dict[str, list[Run]], errors: list[float]) -> list[str]:
     """Markdown: median seconds to each error, and the first experiment's seconds over the others'."""
     first, *others = runs
     lines = [
@@ -33,7 +33,7 @@ def ratios(runs: dict[str, list[Run]], errors: list[float]) -> str:
             cells = [spread(found, "not reached", ".1f")]
             cells += [spread(pairs, "not reached") if name != first else ""]
             lines.append(f"| {error:g} | {name} | {' | '.join(cells)} |")
-    return "\n".join(lines)
+    return lines
 
 
 def main() -> None:
@@ -54,7 +54,7 @@ def main() -> None:
     written = [f"--output={arguments.out / 'compare.png'}", f"--csv={arguments.out / 'table.csv'}"]
     compare([str(arguments.out / "runs"), *written, "--errors", *arguments.errors])
     runs = {name: [run for folder in own for run in load_runs([folder])] for name, own in folders.items()}
-    print(f"\n{ratios(runs, [float(error) for error in arguments.errors])}")
+    report(ratios(runs, [float(error) for error in arguments.errors]), arguments.out / "ratios.md")
 
 
 if __name__ == "__main__":
