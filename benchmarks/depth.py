@@ -2,8 +2,9 @@
 
 `python benchmarks/depth.py OUT` trains `best_small` from a He and from a pre-trained start, and
 `best_small_bp`, with 2 to 10 hidden layers of 300 units, on 4,000 digits with a quarter held out. It writes
-a Markdown table of validation errors, OUT/depth.md, and draws OUT/depth.png. Runs are single-threaded, `--jobs` at a time; one
-that is there already is not repeated. KEY=VALUE arguments go to every run, for instance data=fashion_mnist.
+a Markdown table of validation errors, OUT/depth.md, and draws OUT/depth.png. Runs are single-threaded,
+`--jobs` at a time; one that is there already is not repeated. KEY=VALUE arguments go to every run, for
+instance data=fashion_mnist.
 """
 
 from __future__ import annotations

@@ -3,8 +3,8 @@
 `python benchmarks/robustness.py OUT` varies one parameter at a time around the experiment `best_small`,
 and the learning rate and batch size of Adam around `best_small_bp`, on 4,000 digits with a quarter held out;
 then it runs both with twenty seeds as they are. It writes a Markdown table of validation errors,
-OUT/robustness.md, and draws OUT/robustness.png. Runs are single-threaded, `--jobs` at a time; one that is there
-already is not repeated. KEY=VALUE arguments go to every run, for instance data=digits.
+OUT/robustness.md, and draws OUT/robustness.png. Runs are single-threaded, `--jobs` at a time; one that is
+there already is not repeated. KEY=VALUE arguments go to every run, for instance data=digits.
 """
 
 from __future__ import annotations

@@ -3,9 +3,10 @@
 `python benchmarks/time_to_accuracy.py OUT` trains the experiments `fast` and `fast_bp` on Fashion-MNIST for
 three seeds, each run in a process of its own and the methods in turn, so that a change of the machine's load
 meets both. It prints the table of `nmfdnn-compare`, writes it with a picture into OUT, and for each error, in
-OUT/ratios.md, the medians and the ratio of the first experiment's seconds to those of each other, seed by seed. They
-are those at the first record whose test error is low enough, four in an epoch, with the start of the network,
-without loading and evaluation. A run that is there already is not repeated. Let nothing else run meanwhile.
+OUT/ratios.md, the medians and the ratio of the first experiment's seconds to those of each other, seed by
+seed. They are those at the first record whose test error is low enough, four in an epoch, with the start of
+the network, without loading and evaluation. A run that is there already is not repeated. Let nothing else
+run meanwhile.
 
 `--experiments best best_bp` compares the lowest errors in the same way; KEY=VALUE arguments go to every run.
 """
