@@ -9,13 +9,12 @@ instance data=fashion_mnist.
 
 from __future__ import annotations
 
-import statistics
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from launch import parallel_arguments, report, spread, train
 from matplotlib.figure import Figure
-from robustness import SMALL, validation_errors
+from robustness import SMALL, band, validation_errors
 
 DEPTHS = [2, 3, 4, 6, 8, 10]
 WIDTH = 300
@@ -54,14 +53,8 @@ def main() -> None:
         found = [validation_errors(folder(method, d, seed) for seed in arguments.seeds) for d in DEPTHS]
         for depth, errors in zip(DEPTHS, found, strict=True):
             lines.append(f"| {method} | {depth} | {spread(errors, 'diverged')} |")
-        # a run that diverged is drawn at 100 %
-        low, middle, high = ([min(f(e), 100) for e in found] for f in (min, statistics.median, max))
-        axes.plot(DEPTHS, middle, "o-", label=method)
-        axes.fill_between(DEPTHS, low, high, alpha=0.2)
-    axes.set(xlabel=f"hidden layers of {WIDTH} units", ylabel="validation error, %", yscale="log")
-    axes.set_yticks([2, 3, 5, 10, 20, 50, 100], ["2", "3", "5", "10", "20", "50", "100"])
-    axes.minorticks_off()
-    axes.grid(alpha=0.3)
+        band(axes, DEPTHS, found, label=method)
+    axes.set(xlabel=f"hidden layers of {WIDTH} units", ylabel="validation error, %")
     axes.legend()
     report(lines, arguments.out / "depth.md")
     figure.savefig(arguments.out / "depth.png", dpi=110)

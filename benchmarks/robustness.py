@@ -17,7 +17,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from launch import parallel_arguments, report, spread, train
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator
 
 from nmfdnn.records import SUMMARY, read_summary
 
@@ -62,25 +64,27 @@ def errors(sweep: Sweep, out: Path, value: float, seeds: Sequence[int]) -> list[
     return validation_errors(sweep.folder(out, value, seed) for seed in seeds)
 
 
+def band(axis: Axes, x: Sequence[float], found: Sequence[list[float]], label: str | None = None) -> None:
+    """Median and range of the errors found at each x, on a log scale; one that diverged is drawn at 100 %."""
+    low, middle, high = ([min(f(e), 100) for e in found] for f in (min, statistics.median, max))
+    axis.plot(x, middle, "o-", label=label)
+    axis.fill_between(x, low, high, alpha=0.2)
+    axis.set_yscale("log")
+    axis.minorticks_off()
+    axis.yaxis.set_major_locator(FixedLocator([2, 3, 5, 10, 20, 50, 100]))
+    axis.yaxis.set_major_formatter("{x:g}")
+    axis.grid(alpha=0.3)
+
+
 def draw(sweeps: Sequence[Sweep], out: Path, seeds: Sequence[int]) -> Figure:
     """A panel for each parameter: median and range of the validation error over its values."""
     columns = math.ceil(len(sweeps) / 2)
     figure = Figure(figsize=(4 * columns, 6.5), layout="constrained")
     axes = figure.subplots(2, columns, sharey=True).flat
-    top = 0.0
     for axis, sweep in zip(axes, sweeps, strict=False):
-        found = [errors(sweep, out, value, seeds) for value in sweep.values]
-        # a run that diverged is drawn at 100 %
-        low, middle, high = ([min(f(e), 100) for e in found] for f in (min, statistics.median, max))
-        top = max(top, 1.1 * max(high))
-        axis.fill_between(sweep.values, low, high, alpha=0.25)
-        axis.plot(sweep.values, middle, "o-")
-        axis.set(xscale="log", yscale="log", title=f"{sweep.experiment}: {sweep.key}")
-        axis.grid(alpha=0.3, which="both")
+        axis.set(xscale="log", title=f"{sweep.experiment}: {sweep.key}")
         axis.set_xticks(sweep.values, [f"{value:g}" for value in sweep.values])
-        axis.minorticks_off()
-        axis.set_yticks([2, 3, 5, 10, 20, 50, 100], ["2", "3", "5", "10", "20", "50", "100"])
-        axis.set_ylim(2, top)  # shared: the last call counts
+        band(axis, sweep.values, [errors(sweep, out, value, seeds) for value in sweep.values])
     figure.supylabel("validation error, %")
     return figure
 

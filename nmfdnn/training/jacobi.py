@@ -285,13 +285,12 @@ class JacobiTrainer:
             if i > 0:
                 D = (R @ self.code_inverses[i - 1]).mul_(active[i - 1])
                 if refresh:
-                    self.searches[i - 1] = _search(D @ W, R, active[i])
+                    self.searches[i - 1] = _search((D @ W).mul_(active[i]), R)
                 below = _trusted(D.mul_(self.searches[i - 1]), Z)
             self._move(i, self.metrics[i].step(Z, R), rates[i])
             R = below
         if self.updates + 1 == self.due:
-            P = wanted - latent_residual(Y, self._forward(X)[1])
-            best = _ratio((P * wanted).sum(), P.square().sum())
+            best = _search(wanted - latent_residual(Y, self._forward(X)[1]), wanted)
             self.share = (self.share * best.clamp(0.5, 2.0)).clamp_max(1.0)
         self._shrink(rates, self.due - self.updates if refresh else 0)
         self.updates += 1
@@ -371,9 +370,9 @@ class JacobiTrainer:
         return half_square_per_sample(latent_residual(Y, outputs))
 
     def state(self) -> dict[str, Any]:
-        state: dict[str, Any] = {"updates": self.updates, "due": self.due, "order": self.order.state()}
+        state: dict[str, Any] = {"updates": self.updates, "due": self.due, "share": self.share.clone()}
+        state["order"] = self.order.state()
         if self._input is not None:
-            state["share"] = self.share.clone()
             for name in TENSORS:
                 state[name] = [T.clone() for T in getattr(self, name)]
             state["metrics"] = [metric.state() for metric in self.code_metrics]
@@ -381,10 +380,10 @@ class JacobiTrainer:
 
     def load_state(self, state: dict[str, Any]) -> None:
         self.updates, self.due = state["updates"], state["due"]
+        self.share = state["share"].to(self.X, copy=True)
         self.order.load_state(state["order"])
         if "metrics" in state:
             self._prepare()
-            self.share = state["share"].to(self.X, copy=True)
             for name in TENSORS:
                 setattr(self, name, [T.to(self.X, copy=True) for T in state[name]])
             for metric, saved in zip(self.code_metrics, state["metrics"], strict=True):
@@ -401,9 +400,9 @@ def _trusted(R: Tensor, Z: Tensor) -> Tensor:
     return R * _ratio(TRUST * Z.norm(), R.norm()).clamp_max(1.0)
 
 
-def _search(P: Tensor, R: Tensor, active: Tensor) -> Tensor:
-    """The t ≥ 0 that minimises ‖R − tP‖ over the `active` entries, outside of which R is 0; 0-d."""
-    return _ratio((P * R).sum(), (P * active).square().sum()).clamp_min(0)
+def _search(P: Tensor, R: Tensor) -> Tensor:
+    """The t ≥ 0 that minimises ‖R − tP‖; 0-d."""
+    return _ratio((P * R).sum(), P.square().sum()).clamp_min(0)
 
 
 def _ratio(a: Tensor, b: Tensor) -> Tensor:

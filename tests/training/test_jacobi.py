@@ -58,6 +58,9 @@ class Reference:
             self.activity[i] = keep * self.activity[i] + (1 - keep) * self.active(Z)
         self.inverses = [self.code_inverse(W) for W in self.W]
 
+    def residual(self, Y, V):
+        return np.where(Y > 0, Y, np.minimum(V, 0)) - V
+
     def code_inverse(self, W):
         G = W.T @ W
         return np.linalg.solve(G + self.config.code_damping * np.trace(G) / len(G) * np.eye(len(G)), W.T)
@@ -70,8 +73,7 @@ class Reference:
             self.due = self.t + min(c.gram_every, max(1, self.t // 4))
         decay = 1 - self.t / self.total
         last = len(self.W) - 1
-        latent = np.where(Y > 0, Y, np.minimum(V, 0))
-        wanted = latent - V
+        wanted = self.residual(Y, V)
         R = [None] * last + [wanted * min(1, 0.5 * np.linalg.norm(Y) / np.linalg.norm(wanted))]
         active = [*(z > 0 for z in Z[1:]), (Y > 0) | (V > 0)]
         for i in range(last, 0, -1):
@@ -95,8 +97,7 @@ class Reference:
             self.b[i] = self.b[i] + self.bias * rate * (residual.sum(0) - mean @ step)
             shrinks.append((metric, ridge, rate))
         if self.t + 1 == self.due:
-            V = self.forward(X)[1]
-            P = wanted - np.where(Y > 0, Y, np.minimum(V, 0)) + V
+            P = wanted - self.residual(Y, self.forward(X)[1])
             self.share = min(1, self.share * np.clip((P * wanted).sum() / (P * P).sum(), 0.5, 2))
         for i, (metric, ridge, rate) in enumerate(shrinks):
             mean, C = self.moments[i]
