@@ -45,6 +45,9 @@ class Factors(Protocol):
     def on_rows(self, A: Tensor) -> Factors:
         """The same (AᵀA)⁺ with other samples A (b × k): its `solve` gives (AᵀA)⁺ A_bᵀR for R (b × m)."""
 
+    def whitened(self) -> tuple[Tensor, Tensor]:
+        """P (n × r) and B (k × r) with A⁺ = BPᵀ and AB = P: for W = BC a step A⁺R is a step PᵀR of C."""
+
     def shrink(self, W: Tensor, ridge: float) -> Tensor:
         """Q diag(s²/(ridge + s²)) Qᵀ W (k × m): turns a least-squares solution into a ridge solution."""
 
@@ -89,6 +92,9 @@ class SVDFactors(_Spectral):
     def solve(self, R: Tensor) -> Tensor:
         return self.Q @ ((self.P.T @ R) / self.s[:, None])
 
+    def whitened(self) -> tuple[Tensor, Tensor]:
+        return self.P, self.Q / self.s
+
 
 @dataclass(frozen=True)
 class EighFactors(_Spectral):
@@ -98,6 +104,10 @@ class EighFactors(_Spectral):
 
     def solve(self, R: Tensor) -> Tensor:
         return self.solve_gram(self.A.T @ R)
+
+    def whitened(self) -> tuple[Tensor, Tensor]:
+        basis = self.Q / self.s
+        return self.A @ basis, basis
 
 
 @dataclass(frozen=True)
@@ -114,6 +124,11 @@ class CholeskyFactors:
 
     def solve_gram(self, C: Tensor) -> Tensor:
         return torch.cholesky_solve(C, self.L)
+
+    def whitened(self) -> tuple[Tensor, Tensor]:
+        identity = torch.eye(len(self.L), dtype=self.L.dtype, device=self.L.device)
+        basis = torch.linalg.solve_triangular(self.L.T, identity, upper=True)
+        return self.A @ basis, basis
 
     def on_rows(self, A: Tensor) -> CholeskyFactors:
         return replace(self, A=A)

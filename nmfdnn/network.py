@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from .errors import ConfigError, require
-from .factorization import affine
+from .factorization import affine, split_bias
 
 STARTS = ("pretrained", "he", "uniform")
 OUTPUT_STARTS = ("least_squares", "random")
@@ -91,6 +91,40 @@ class Network:
     def predict(self, X: Tensor) -> Tensor:
         """Class of each row of X: n, int64."""
         return self.outputs(X).argmax(dim=1)
+
+
+def root_mean_square(A: Tensor) -> float:
+    """√(mean of A²) of a tensor of any shape, without overflow or underflow; 1 for zeros."""
+    largest = A.abs().max()
+    if not largest > 0:
+        return 1.0
+    return float((A / largest).square().mean(dtype=torch.float64).sqrt() * largest)
+
+
+def code_scales(network: Network, X: Tensor) -> list[float]:
+    """Root mean squares s₀ … s_{d−1} of X (n × p) and of its codes; 1 for codes that are zero."""
+    scales = [root_mean_square(X)]
+    Z = X / scales[0]
+    for W in network.weights[:-1]:
+        W, b = split_bias(W, len(W) - network.bias)
+        Z = affine(Z, W if b is None else torch.cat([W, b[None] / scales[-1]])).relu_()
+        ratio = root_mean_square(Z)
+        scales.append(scales[-1] * ratio)
+        Z /= ratio
+    return scales
+
+
+def rescaled(network: Network, scales: list[float]) -> Network:
+    """The network with outputs as before for inputs X/s₀, whose codes are Zᵢ/sᵢ: in other units, the same.
+
+    Scales of 1/sᵢ take it back. For a positive s, f(V/s) = f(V)/s.
+    """
+    weights = []
+    for W, before, after in zip(network.weights, scales, [*scales[1:], 1.0], strict=True):
+        W, b = split_bias(W, len(W) - network.bias)
+        W = W * (before / after)
+        weights.append(W if b is None else torch.cat([W, b[None] / after]))
+    return Network(weights, network.bias)
 
 
 def one_hot(labels: Tensor, classes: int, dtype: torch.dtype) -> Tensor:

@@ -182,20 +182,30 @@ def pretrained_layer(
     delta: float,
     update: str = "multiplicative",
 ) -> tuple[Array, Array, list[float]]:
-    """Encoder W, decoder U, relative reconstruction errors, from the random start (Z, U); unit code size."""
+    """Encoder W, decoder U, relative reconstruction errors, from the random start (Z, U); unit code size.
+
+    A is taken in units of its root mean square; of both signs it is split into two nonnegative halves.
+    """
+    unit = np.sqrt(np.mean(A**2))
+    features = A.shape[1]
+    A = A / unit
     inputs = hat(A, bias)
+    signed = bool((A < 0).any())
+    split = np.hstack([np.maximum(A, 0), np.maximum(-A, 0)]) if signed else A
     kept = truncated(inputs, delta)
     W = np.zeros((inputs.shape[1], Z.shape[1]))
     errors = []
     for _ in range(outer):
         for _ in range(nmf):
-            Z, U = lee_seung(A, Z, U) if update == "multiplicative" else hals(A, Z, U)
+            Z, U = lee_seung(split, Z, U) if update == "multiplicative" else hals(split, Z, U)
         for _ in range(lsq):
             W = W + np.linalg.pinv(kept, rcond=1e-12) @ (Z - relu(inputs @ W))
         Z = relu(inputs @ W)
-        errors.append(float(np.linalg.norm(A - Z @ U) / np.linalg.norm(A)))
+        decoder = U[:, :features] - U[:, features:] if signed else U
+        errors.append(float(np.linalg.norm(A - Z @ decoder) / np.linalg.norm(A)))
     size = np.sqrt(np.mean(Z**2))
-    return W / size, size * U, errors
+    W[:features] /= unit
+    return W / size, size * unit * decoder, errors
 
 
 def alternating_update(
@@ -239,4 +249,22 @@ def gradients(X: Array, Y: Array, W: list[Array], bias: bool, loss: str) -> list
     for i in reversed(range(len(W))):
         found.insert(0, hat(Z[i], bias).T @ D)
         D = (D @ W[i][: Z[i].shape[1]].T) * (Z[i] > 0)
+    return found
+
+
+def units(X: Array, W: list[Array], bias: bool) -> list[float]:
+    """Root mean squares of X and of the hidden codes."""
+    codes, _ = forward(X, W, bias)
+    return [float(np.sqrt(np.mean(Z**2))) for Z in codes]
+
+
+def in_units(W: list[Array], scales: list[float], bias: bool) -> list[Array]:
+    """The weights that do to X/s₀, and to codes Zᵢ/sᵢ, what W does to X and Zᵢ."""
+    found = []
+    for i, w in enumerate(W):
+        after = scales[i + 1] if i + 1 < len(W) else 1.0
+        rows = np.full(len(w), scales[i] / after)
+        if bias:
+            rows[-1] = 1 / after
+        found.append(rows[:, None] * w)
     return found

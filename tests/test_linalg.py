@@ -211,3 +211,14 @@ def test_largest_eigenvalue_to_one_percent(name, put, dtype):
     A = put(problem(name), dtype)
     top = np.linalg.norm(oracle.array(A), 2) ** 2
     assert top * 0.99 <= float(largest_eigenvalue(gram(A))) <= top * (1 + 100 * torch.finfo(dtype).eps)
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("shape", [(30, 8), (8, 30)])
+def test_whitened_factors_give_the_pseudo_inverse(method, shape, put, rng):
+    """A⁺R = B(PᵀR) with P = AB, the columns of P orthonormal where nothing is damped."""
+    A, R = put(rng.standard_normal(shape)), put(rng.standard_normal((shape[0], 4)))
+    factors = factor(A, method, 1e-3)
+    P, B = factors.whitened()
+    assert oracle.error(A @ B, oracle.array(P)) < 1e-9
+    assert oracle.error(B @ (P.T @ R), oracle.array(factors.solve(R))) < 1e-9

@@ -12,7 +12,15 @@ import torch
 
 import nmfdnn.network
 from nmfdnn.errors import ConfigError
-from nmfdnn.network import Network, NetworkConfig, one_hot, random_weights
+from nmfdnn.network import (
+    Network,
+    NetworkConfig,
+    code_scales,
+    one_hot,
+    random_weights,
+    rescaled,
+    root_mean_square,
+)
 
 WIDTHS = [6, 8, 5, 3]
 
@@ -108,3 +116,32 @@ def test_seed_of_random_weights(device):
 def test_bad_configuration(arguments, message):
     with pytest.raises(ConfigError, match=message):
         NetworkConfig(**arguments)
+
+
+@pytest.mark.parametrize("bias", [False, True])
+@pytest.mark.parametrize("unit", [1e-25, 1.0, 1e25])
+def test_rescaled_networks_have_codes_of_one_and_the_same_outputs(bias, unit, device, dtype):
+    g = torch.Generator().manual_seed(0)
+    X = torch.rand((40, 6), generator=g, dtype=torch.float64).to(device, dtype)
+    network = Network(random_weights([6, 9, 5, 3], bias, "he", g, like=X), bias)
+    if bias:
+        for W in network.weights:
+            W[-1] += 0.1
+    network.weights[0][:6] /= unit
+    scales = code_scales(network, X * unit)
+    within = 1e-4 if dtype == torch.float32 else 1e-12
+    assert scales[0] == pytest.approx(unit * float(X.double().square().mean().sqrt()), rel=within)
+    other = rescaled(network, scales)
+    codes = other.codes(X * unit / scales[0])
+    assert [float(Z.square().mean().sqrt()) for Z in codes] == pytest.approx([1.0] * 3, rel=within)
+    torch.testing.assert_close(other.outputs(X * unit / scales[0]), network.outputs(X * unit))
+    back = rescaled(other, [1 / scale for scale in scales])
+    for W, start in zip(back.weights, network.weights, strict=True):
+        torch.testing.assert_close(W, start)
+
+
+def test_the_root_mean_square_of_zeros_is_one_and_none_overflows(dtype):
+    assert root_mean_square(torch.zeros(3, 2, dtype=dtype)) == 1
+    for unit in (1e-37, 1e37):
+        found = root_mean_square(torch.tensor([[3.0, -4.0]], dtype=dtype) * unit)
+        assert found == pytest.approx(12.5**0.5 * unit, rel=1e-6)

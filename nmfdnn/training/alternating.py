@@ -27,10 +27,13 @@ from ..factorization import (
 from ..factorization.nonlinear_semi_nmf import ORDERS
 from ..kernels import REFERENCE, Kernels
 from ..linalg import METHODS, Factors, factor
-from ..network import Network, one_hot
+from ..network import Network, code_scales, one_hot, rescaled
 from .common import Epoch, Order, Stopwatch, half_square_per_sample
 
 INPUT_FACTORS = ("full", "batch")
+
+FIRST_ROWS = 5000
+"""Samples that give the units of inputs and codes."""
 
 
 @dataclass
@@ -121,8 +124,11 @@ class AlternatingTrainer:
         config, solver = self.config, self.solver
         self.order = Order(len(self.X), config.batch_size, self.generator, self.X.device, self.parts)
         self.Y = one_hot(self.labels, self.start.widths[-1], self.X.dtype)
-        self.weights = list(self.start.weights)
-        self.average = list(self.start.weights)
+        # Inputs and codes in units of their root mean squares at the start: ridges, cut-offs and the column
+        # of ones then mean the same whatever unit the data have.
+        self.scales = code_scales(self.start, self.X[:FIRST_ROWS])
+        self.weights = rescaled(self.start, self.scales).weights
+        self.average = list(self.weights)
         self.regularisation = Regularisation(
             solver.method, solver.hidden_delta, config.weight_ridge, config.code_ridge
         )
@@ -131,17 +137,18 @@ class AlternatingTrainer:
 
     @property
     def network(self) -> Network:
-        return Network(list(self.average), self.start.bias)
+        average = Network(list(self.average), self.start.bias)
+        return rescaled(average, [1 / scale for scale in self.scales])
 
     def epoch(self) -> Epoch:
         watch = Stopwatch(self.X.device)
         if self.config.input_factor == "full" and self._input_factors is None:
-            self._input_factors = self._factors(augmented(self.X, self.start.bias))
+            self._input_factors = self._factors(augmented(self.X / self.scales[0], self.start.bias))
         codes: list[Tensor] = []
         targets = self.Y[:0]
         for rows in self.order.part():
             targets = self.Y[rows]
-            codes = self.update(self.X[rows], targets)
+            codes = self.update(self.X[rows] / self.scales[0], targets)
         seconds = watch.seconds()
         residuals = self._residuals(codes, targets)
         if not all(torch.isfinite(W).all() for W in self.weights):
@@ -149,7 +156,7 @@ class AlternatingTrainer:
         return Epoch(seconds, self.config.omega, residuals)
 
     def update(self, X: Tensor, Y: Tensor) -> list[Tensor]:
-        """Alternate once over all layers on a mini-batch; returns the codes Z₀ … Z_{d−1} after it."""
+        """Alternate once over all layers on a mini-batch of X/s₀; returns the codes Z₀ … Z_{d−1} after it."""
         bias, weights = self.start.bias, self.weights
         codes = Network(weights, bias).codes(X)
         pair = Pair(codes[-1], weights[-1])
@@ -189,6 +196,7 @@ class AlternatingTrainer:
         return {
             "weights": list(self.weights),
             "average": list(self.average),
+            "scales": list(self.scales),
             "updates": self.updates,
             "order": self.order.state(),
         }
@@ -197,6 +205,7 @@ class AlternatingTrainer:
         like = self.X
         self.weights = [W.to(like) for W in state["weights"]]
         self.average = [W.to(like) for W in state["average"]]
+        self.scales = list(state["scales"])
         self.updates = state["updates"]
         self.order.load_state(state["order"])
 

@@ -46,10 +46,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..errors import ConfigError, NotFiniteError, require
+from ..errors import ConfigError, DataError, SingularMatrixError, require
 from ..factorization import split_bias
 from ..linalg import cholesky, gram
-from ..network import Network, one_hot
+from ..network import ROWS_AT_ONCE, Network, code_scales, one_hot, rescaled
 from .common import Epoch, Order, Stopwatch, half_square_per_sample
 
 FIRST_ROWS = 5000
@@ -115,20 +115,32 @@ class WhitenedInput:
     """X in the basis in which its damped covariance is the identity: there a step needs no solve.
 
     With the eigenvectors Q and eigenvalues s² of the covariance, X̃ = (X − x̄)Q diag(s² + (δ + γ)c̄)^(−1/2), and
-    weights W̃ on X̃ stand for W = Q diag(…)^(−1/2) W̃ on X − x̄. Directions with s ≤ δ_x s₁ are left out.
+    weights W̃ on X̃ stand for W = Q diag(…)^(−1/2) W̃ on X − x̄. Directions with s ≤ δ_x s₁ are left out. X is
+    given in the raw `unit` and meant in multiples of it.
     """
 
-    def __init__(self, X: Tensor, bias: bool, config: JacobiConfig) -> None:
-        self.mean, covariance = moments(X[:: max(1, len(X) // INPUT_ROWS)], bias)
+    def __init__(self, X: Tensor, unit: float, bias: bool, config: JacobiConfig) -> None:
+        rows = X[:: max(1, len(X) // INPUT_ROWS)] / unit
+        self.mean = rows.mean(dim=0) if bias else rows.new_zeros(rows.shape[1])
+        rows -= self.mean  # first, so that features far from zero keep their digits
+        rest, covariance = moments(rows, bias)
+        self.mean += rest
         self._check(covariance)
         level = covariance.diagonal().mean()
+        if not level > 0:
+            raise DataError(
+                "every feature of the training inputs X is constant: there is nothing to learn from; "
+                "check that X holds the data that you meant"
+            )
         variances, Q = torch.linalg.eigh(covariance)
         kept = variances > config.input_delta**2 * variances[-1]
         variances, self.Q = variances[kept], Q[:, kept]
         self.ridge = config.input_ridge * X.shape[1] / len(X)
         self.scales = (variances + (config.damping + self.ridge) * level).rsqrt()
         self.basis = self.Q * self.scales
-        self.X = torch.addmm(-(self.mean @ self.basis), X, self.basis)
+        self.X = X.new_empty(len(X), len(variances))
+        for part, whitened in zip(X.split(ROWS_AT_ONCE), self.X.split(ROWS_AT_ONCE), strict=True):
+            torch.mm(part / unit - self.mean, self.basis, out=whitened)
         self._check(self.X)
         self.dimension = float((variances * self.scales.square()).sum())
         self.shrinkage = self.ridge * level * self.scales.square()[:, None]
@@ -136,7 +148,7 @@ class WhitenedInput:
     @staticmethod
     def _check(found: Tensor) -> None:
         if not torch.isfinite(found).all():
-            raise NotFiniteError("the inputs X hold NaN, infinity or values that overflow when squared")
+            raise DataError("the inputs X hold NaN or infinity: fill them in or leave those samples out")
 
     def enter(self, W: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
         """(W̃, b̃) for weights W (p × k) and biases b (k) on X."""
@@ -200,7 +212,8 @@ class CodeMetric:
         damping = (self.config.damping + self.ridge) * self.level
         self.inverse = torch.cholesky_inverse(cholesky(self.covariance, damping))
         self.solved_mean = self.inverse @ self.mean
-        self.dimension = len(self.mean) - damping * float(self.inverse.trace())
+        # Of codes that do not vary rounding alone would be left, of either sign.
+        self.dimension = max(0.0, len(self.mean) - damping * float(self.inverse.trace()))
 
 
 def moments(Z: Tensor, bias: bool) -> tuple[Tensor, Tensor]:
@@ -237,6 +250,7 @@ class JacobiTrainer:
         self.total_updates = max(1, self.epochs * math.ceil(len(self.X) / size))
         self.order = Order(len(self.X), size, self.generator, self.X.device, self.parts)
         self.share = self.X.new_tensor(1 / max(1, len(self.start.weights) - 1))
+        self.scales: list[float] = []
         self._input: WhitenedInput | None = None
 
     @property
@@ -245,16 +259,19 @@ class JacobiTrainer:
             return self.start
         W, b = self._input.leave(self.average[0], self.average_biases[0])
         pairs = [(W, b), *zip(self.average[1:], self.average_biases[1:], strict=True)]
-        if not self.start.bias:
-            return Network([W.clone() for W, _ in pairs])
-        return Network([torch.cat([W, b[None]]) for W, b in pairs], bias=True)
+        bias = self.start.bias
+        network = Network([torch.cat([W, b[None]]) if bias else W for W, b in pairs], bias)
+        return rescaled(network, [1 / scale for scale in self.scales])
 
     def epoch(self) -> Epoch:
         watch = Stopwatch(self.X.device)
-        whitened = self._input or self._prepare()
         residuals: list[Tensor] = []
-        for rows in self.order.part():
-            residuals = self.update(whitened.X[rows], self.Y[rows])
+        try:
+            whitened = self._input or self._prepare()
+            for rows in self.order.part():
+                residuals = self.update(whitened.X[rows], self.Y[rows])
+        except SingularMatrixError as error:  # a solver's own advice names keys that are not read here
+            raise ConfigError(f"the statistics of codes or weights cannot be inverted: {REMEDY}") from error
         seconds = watch.seconds()
         if not all(torch.isfinite(W).all() for W in self.weights):
             raise ConfigError(f"the weights are no longer finite: {REMEDY}")
@@ -332,10 +349,15 @@ class JacobiTrainer:
         return (omega / h).clamp_max(1.0) * self.share * self._decay()
 
     def _prepare(self) -> WhitenedInput:
-        """Whiten the inputs, start the weights in that basis, and the codes' statistics."""
+        """Whiten the inputs, start the weights in that basis, and the codes' statistics.
+
+        Inputs and codes are taken in units of their root mean squares at the start: no square can overflow.
+        """
         bias = self.start.bias
-        whitened = WhitenedInput(self.X, bias, self.config)
-        split = [split_bias(W, len(W) - bias) for W in self.start.weights]
+        if not self.scales:
+            self.scales = code_scales(self.start, self.X[:FIRST_ROWS])
+        whitened = WhitenedInput(self.X, self.scales[0], bias, self.config)
+        split = [split_bias(W, len(W) - bias) for W in rescaled(self.start, self.scales).weights]
         self.weights = [W.clone() for W, _ in split]
         self.biases = [W.new_zeros(W.shape[1]) if b is None else b.clone() for W, b in split]
         self.weights[0], self.biases[0] = whitened.enter(self.weights[0], self.biases[0])
@@ -375,6 +397,7 @@ class JacobiTrainer:
         if self._input is not None:
             for name in TENSORS:
                 state[name] = [T.clone() for T in getattr(self, name)]
+            state["scales"] = list(self.scales)
             state["metrics"] = [metric.state() for metric in self.code_metrics]
         return state
 
@@ -383,6 +406,7 @@ class JacobiTrainer:
         self.share = state["share"].to(self.X, copy=True)
         self.order.load_state(state["order"])
         if "metrics" in state:
+            self.scales = list(state["scales"])
             self._prepare()
             for name in TENSORS:
                 setattr(self, name, [T.to(self.X, copy=True) for T in state[name]])

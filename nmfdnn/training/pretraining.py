@@ -1,7 +1,8 @@
 """Stacked NMF autoencoder: greedy start of the hidden layers without labels (Sakurai et al. 2016, section 4).
 
 For each hidden layer with input A (X, then the previous codes): A ≈ ZU by NMF and Z ≈ f(ÂW) by nonlinear
-least squares in turn; W is kept as the layer's weights and f(ÂW) is the next layer's input.
+least squares in turn; W is kept as the layer's weights and f(ÂW) is the next layer's input. Inputs of both
+signs are split for the NMF: [A₊ A₋] ≈ Z[U₊ U₋] with nonnegative factors, so that A ≈ Z(U₊ − U₋).
 """
 
 from __future__ import annotations
@@ -12,14 +13,17 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..errors import DataError, require
-from ..factorization import Pair, affine, augmented, hals_step, multiplicative_step, weight_step
+from ..errors import require
+from ..factorization import Pair, affine, augmented, hals_step, multiplicative_step
 from ..factorization.nmf import UPDATES
 from ..kernels import REFERENCE, Kernels
 from ..linalg import factor
+from ..network import root_mean_square
 from .alternating import SolverConfig
 
 log = logging.getLogger(__name__)
+
+DTYPES = ("float32", "float64")
 
 
 @dataclass
@@ -32,6 +36,8 @@ class PretrainingConfig:
         nmf_iterations: NMF iterations in each alternation.
         lsq_iterations: nonlinear least-squares iterations in each alternation.
         update: NMF update, "multiplicative" (the paper's) or "hals".
+        dtype: precision of the iterations, "float32" or "float64"; null takes that of the run. The inputs are
+            factored, and the weights come out, in the precision of the run.
     """
 
     samples: int | None = 5000
@@ -39,11 +45,14 @@ class PretrainingConfig:
     nmf_iterations: int = 25
     lsq_iterations: int = 25
     update: str = "multiplicative"
+    dtype: str | None = None
 
     def __post_init__(self) -> None:
         require(self.samples is None or self.samples >= 1, "pretraining.samples", "null or ≥ 1", self.samples)
         for key in ("outer_iterations", "nmf_iterations", "lsq_iterations"):
             require(getattr(self, key) >= 1, f"pretraining.{key}", "≥ 1", getattr(self, key))
+        key = "pretraining.dtype"
+        require(self.dtype in (None, *DTYPES), key, f"null or one of {', '.join(DTYPES)}", self.dtype)
         require(self.update in UPDATES, "pretraining.update", f"one of {', '.join(UPDATES)}", self.update)
 
 
@@ -53,8 +62,9 @@ class PretrainedLayer:
 
     Attributes:
         W: encoder weights, fan-in (+ 1) × fan-out.
-        U: NMF parts, fan-out × fan-in: the decoder. W and U are scaled such that the codes f(ÂW) have
-            root mean square one on the samples used, which leaves the product f(ÂW)U as it is.
+        U: NMF parts, fan-out × fan-in: the decoder; of both signs where the inputs are. W and U are scaled such
+            that the codes f(ÂW) have root mean square one on the samples used, which leaves the product f(ÂW)U
+            as it is.
         reconstruction: after each alternation ‖A − f(ÂW)U‖/‖A‖, the autoencoder's relative error.
     """
 
@@ -72,15 +82,7 @@ def pretrain(
     generator: torch.Generator,
     kernels: Kernels = REFERENCE,
 ) -> list[PretrainedLayer]:
-    """Start the hidden layers of widths `hidden` from X (n × p, nonnegative), with a CPU `generator`.
-
-    Raises:
-        DataError: X has negative entries.
-    """
-    if bool((X < 0).any()):
-        raise DataError(
-            "NMF pre-training needs nonnegative inputs: scale the data to [0, 1] or set network.start=he"
-        )
+    """Start the hidden layers of widths `hidden` from X (n × p), with a CPU `generator`."""
     if config.samples is not None and config.samples < len(X):
         X = X[torch.randperm(len(X), generator=generator)[: config.samples].to(X.device)]
     layers: list[PretrainedLayer] = []
@@ -103,20 +105,28 @@ def _autoencoder(
     kernels: Kernels,
 ) -> PretrainedLayer:
     step = multiplicative_step if config.update == "multiplicative" else hals_step
-    inputs = augmented(A, bias)
-    factors = factor(inputs, method, delta)
-    Z = torch.rand((len(A), width), generator=generator, dtype=A.dtype).to(A.device)
-    U = torch.rand((width, A.shape[1]), generator=generator, dtype=A.dtype).to(A.device)
-    W = A.new_zeros(inputs.shape[1], width)
+    unit = root_mean_square(A)
+    A = A / unit
+    factors = factor(augmented(A, bias), method, delta)
+    # A step of W by A⁺ is one of C by Pᵀ, for W = BC: smaller products, and well conditioned ones.
+    P, B = factors.whitened()
+    dtype = getattr(torch, config.dtype) if config.dtype else A.dtype
+    A, P = A.to(dtype), P.to(dtype)
+    signed = bool((A < 0).any())
+    target = torch.cat([A.clamp_min(0), (-A).clamp_min(0)], dim=1) if signed else A
+    Z = torch.rand((len(A), width), generator=generator, dtype=B.dtype).to(A)
+    U = torch.rand((width, target.shape[1]), generator=generator, dtype=B.dtype).to(A)
+    C = P.new_zeros(P.shape[1], width)
     norm = A.norm()
     reconstruction = []
     for _ in range(config.outer_iterations):
         for _ in range(config.nmf_iterations):
-            Z, U = step(A, Pair(Z, U), kernels)
+            Z, U = step(target, Pair(Z, U), kernels)
         for _ in range(config.lsq_iterations):
-            W = weight_step(inputs, Z, W, factors, omega=1.0, kernels=kernels)
-        Z = (inputs @ W).relu_()
-        reconstruction.append(float((A - Z @ U).norm() / norm))
+            C = C + P.T @ kernels.relu_residual(Z, P @ C)
+        Z = (P @ C).relu_()
+        decoder = U[:, : A.shape[1]] - U[:, A.shape[1] :] if signed else U
+        reconstruction.append(float((A - Z @ decoder).norm() / norm))
         log.info(
             "pre-training %d units: alternation %d of %d, relative reconstruction error %.3f",
             width,
@@ -125,6 +135,8 @@ def _autoencoder(
             reconstruction[-1],
         )
     # f(ÂW)U does not change with a positive scale that moves from U to W. NMF leaves codes of any size, often
-    # tiny, beside which a bias or an absolute ridge would be huge: give them a root mean square of one.
-    scale = float(Z.square().mean().sqrt()) or 1.0
-    return PretrainedLayer(W / scale, U * scale, reconstruction)
+    # tiny, beside which a bias would be huge: give them a root mean square of one.
+    scale = root_mean_square(Z)
+    W = B @ C.to(B) / scale
+    W[: A.shape[1]] /= unit
+    return PretrainedLayer(W, decoder.to(B) * (scale * unit), reconstruction)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ..factorization import Regularisation, least_squares_weights
 from ..kernels import REFERENCE, Kernels
-from ..network import Network, NetworkConfig, one_hot, random_weights
+from ..network import Network, NetworkConfig, one_hot, random_weights, root_mean_square
 from .alternating import SolverConfig
 from .common import Stopwatch
 from .pretraining import PretrainedLayer, PretrainingConfig, pretrain
@@ -49,6 +49,9 @@ def starting_network(
         rows = torch.randperm(len(X), generator=generator)[:OUTPUT_SAMPLES].to(X.device)
         Z = Network(weights, config.bias).codes(X[rows])[-1]
         Y = one_hot(labels[rows], classes, X.dtype)
+        # Codes with a root mean square of one: the cut-off then treats them and the column of ones alike.
+        scale = root_mean_square(Z)
         regularisation = Regularisation(solver.method, solver.hidden_delta)
-        weights[-1] = least_squares_weights(Y, Z, config.bias, regularisation)
+        weights[-1] = least_squares_weights(Y, Z / scale, config.bias, regularisation)
+        weights[-1][: Z.shape[1]] /= scale
     return Start(Network(weights, config.bias), watch.seconds(), layers)

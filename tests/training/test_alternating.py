@@ -56,6 +56,14 @@ def make(
     return AlternatingTrainer(start, X, labels, config, solver, torch.Generator().manual_seed(seed))
 
 
+def in_units(trainer: AlternatingTrainer) -> tuple[np.ndarray, list[np.ndarray], list[float]]:
+    """Inputs and start in units of their root mean squares, in which the trainer works."""
+    X, bias = oracle.array(trainer.X), trainer.start.bias
+    W = [oracle.array(w) for w in trainer.start.weights]
+    scales = oracle.units(X, W, bias)
+    return X / scales[0], oracle.in_units(W, scales, bias), scales
+
+
 @pytest.mark.parametrize("variant", VARIANTS)
 @pytest.mark.parametrize("input_factor", ["full", "batch"])
 @pytest.mark.parametrize("bias", [False, True])
@@ -64,29 +72,32 @@ def test_epoch_equals_oracle(bias, input_factor, variant, device):
     values = {"weight_steps": 1} | VARIANTS[variant]
     config = AlternatingConfig(batch_size=30, input_factor=input_factor, averaging=0.6, **values)
     trainer = make(config, bias, device=device)
-    X, Y = oracle.array(trainer.X), oracle.array(trainer.Y)
-    W = [oracle.array(w) for w in trainer.start.weights]
+    Y = oracle.array(trainer.Y)
+    X, W, scales = in_units(trainer)
     trainer.epoch()
     history, updates = [], settings(config, EXACT, bias)
     for rows in torch.randperm(90, generator=torch.Generator().manual_seed(3)).reshape(3, 30).numpy():
         W, _ = oracle.alternating_update(X[rows], Y[rows], W, updates, X if input_factor == "full" else None)
         history.append(W)
     assert trainer.updates == 3
+    means = []
     for i in range(3):
         # Three updates of three layers, each with condition numbers of some 100.
         assert oracle.error(trainer.weights[i], W[i]) < ROUNDING
-        mean = oracle.average([weights[i] for weights in history], 0.6)
-        assert oracle.error(trainer.network.weights[i], mean) < ROUNDING
+        means.append(oracle.average([weights[i] for weights in history], 0.6))
+    back = oracle.in_units(means, [1 / scale for scale in scales], bias)
+    for found, expected in zip(trainer.network.weights, back, strict=True):
+        assert oracle.error(found, expected) < ROUNDING
 
 
 @pytest.mark.parametrize("bias", [False, True])
 def test_update_returns_the_codes_and_equals_oracle(bias, device):
     config = AlternatingConfig(batch_size=40, weight_steps=2, code_steps=2, input_factor="batch")
     trainer = make(config, bias, device=device)
-    start = [oracle.array(w) for w in trainer.start.weights]
-    X, Y = trainer.X[:40], trainer.Y[:40]
-    codes = trainer.update(X, Y)
-    W, Z = oracle.alternating_update(oracle.array(X), oracle.array(Y), start, settings(config, EXACT, bias))
+    X, start, _ = in_units(trainer)
+    X, Y = X[:40], trainer.Y[:40]
+    codes = trainer.update(torch.from_numpy(X).to(trainer.X), Y)
+    W, Z = oracle.alternating_update(X, oracle.array(Y), start, settings(config, EXACT, bias))
     for found, expected in zip([*trainer.weights, *codes], [*W, *Z], strict=True):
         assert oracle.error(found, expected) < ROUNDING
 
@@ -101,7 +112,8 @@ def test_hidden_layers_are_updated_from_the_output_down(bias, put, rng):
     trainer = AlternatingTrainer(
         network, put(X), put(labels, torch.int64), config, EXACT, torch.Generator().manual_seed(0)
     )
-    codes = trainer.update(trainer.X, trainer.Y)
+    X, start, _ = in_units(trainer)
+    codes = trainer.update(put(X), trainer.Y)
     W, Z = oracle.alternating_update(X, np.eye(3)[labels], start, settings(config, EXACT, bias))
     for found, expected in zip([*trainer.weights, *codes], [*W, *Z], strict=True):
         assert oracle.error(found, expected) < ROUNDING
@@ -116,11 +128,9 @@ def test_truncated_inputs(input_factor, method, device):
     solver = SolverConfig(method, 5e-3, 1e-6)
     config = AlternatingConfig(batch_size=90, weight_steps=2, input_factor=input_factor)
     trainer = AlternatingTrainer(start, X, labels, config, solver, torch.Generator().manual_seed(3))
-    W = [oracle.array(w) for w in start.weights]
+    X, W, _ = in_units(trainer)
     trainer.epoch()
-    expected, _ = oracle.alternating_update(
-        oracle.array(X), oracle.array(trainer.Y), W, settings(config, solver, False), oracle.array(X)
-    )
+    expected, _ = oracle.alternating_update(X, oracle.array(trainer.Y), W, settings(config, solver, False), X)
     for found, exact in zip(trainer.weights, expected, strict=True):
         assert oracle.error(found, exact) < ROUNDING
 
@@ -140,11 +150,13 @@ def test_a_batch_moves_the_first_layer_by_its_share_of_the_samples(device):
     config = AlternatingConfig(90, weight_steps=1)
     trainer = AlternatingTrainer(start, twice, labels, config, EXACT, torch.Generator().manual_seed(0))
     whole = make(AlternatingConfig(90, weight_steps=1), device=device)
-    trainer._input_factors = trainer._factors(twice)
+    first = trainer.weights[0]
+    X = X / trainer.scales[0]
+    trainer._input_factors = trainer._factors(torch.cat([X, X]))
     whole._input_factors = whole._factors(X)
     trainer.update(X, trainer.Y[:90])
     whole.update(X, trainer.Y[:90])
-    moved, full = trainer.weights[0] - start.weights[0], whole.weights[0] - start.weights[0]
+    moved, full = trainer.weights[0] - first, whole.weights[0] - first
     assert oracle.error(moved, full / 2) < ROUNDING
 
 
@@ -156,7 +168,7 @@ def test_average_of_the_weights(averaging):
         for rows in batches(90, 30, torch.Generator().manual_seed(0), torch.device("cpu")):
             trainer.update(trainer.X[rows], trainer.Y[rows])
             history.append([oracle.array(W) for W in trainer.weights])
-    for i, W in enumerate(trainer.network.weights):
+    for i, W in enumerate(trainer.average):
         assert oracle.error(W, oracle.average([weights[i] for weights in history], averaging)) < 1e-12
     if averaging == 0:
         assert all(torch.equal(a, w) for a, w in zip(trainer.average, trainer.weights, strict=True))
@@ -165,8 +177,8 @@ def test_average_of_the_weights(averaging):
 @pytest.mark.parametrize("bias", [False, True])
 def test_epoch_reports_residuals_and_objective(bias, device):
     trainer = make(AlternatingConfig(90, weight_steps=2, omega=0.8), bias, device=device)
-    X, Y = oracle.array(trainer.X), oracle.array(trainer.Y)
-    start = [oracle.array(W) for W in trainer.start.weights]
+    Y = oracle.array(trainer.Y)
+    X, start, _ = in_units(trainer)
     epoch = trainer.epoch()
     W, Z = oracle.alternating_update(X, Y, start, settings(trainer.config, EXACT, bias), X)
     targets = [*Z[1:], Y]

@@ -12,7 +12,7 @@ import torch
 from planted import error_rate, planted
 from sklearn.datasets import load_digits
 
-from nmfdnn.errors import ConfigError, NmfdnnError, NotFiniteError
+from nmfdnn.errors import ConfigError, DataError, NmfdnnError
 from nmfdnn.network import Network, random_weights
 from nmfdnn.training import JacobiConfig, JacobiTrainer, jacobi
 from nmfdnn.training.jacobi import damped_code_inverse, latent_residual
@@ -226,15 +226,13 @@ def test_weights_that_overflow_say_what_to_change():
         trainer.epoch()
 
 
-@pytest.mark.parametrize(
-    ("value", "row"), [(math.nan, 0), (math.nan, 7), (math.inf, 0), (math.inf, 7), (1e30, 0)]
-)
+@pytest.mark.parametrize(("value", "row"), [(math.nan, 0), (math.nan, 7), (math.inf, 0), (-math.inf, 7)])
 def test_inputs_that_are_not_finite_are_named(value, row, monkeypatch):
     """Whether the row is among those from which the covariance is taken or not (7)."""
     monkeypatch.setattr(jacobi, "INPUT_ROWS", 45)
     trainer = make(JacobiConfig(30), dtype=torch.float32)
     trainer.X[row, 2] = value
-    with pytest.raises(NotFiniteError, match="the inputs X hold NaN, infinity or values that overflow"):
+    with pytest.raises(DataError, match="the inputs X hold NaN or infinity"):
         trainer.epoch()
 
 
