@@ -62,9 +62,9 @@ class PretrainedLayer:
 
     Attributes:
         W: encoder weights, fan-in (+ 1) × fan-out.
-        U: NMF parts, fan-out × fan-in: the decoder; of both signs where the inputs are. W and U are scaled such
-            that the codes f(ÂW) have root mean square one on the samples used, which leaves the product f(ÂW)U
-            as it is.
+        U: NMF parts, fan-out × fan-in: the decoder; of both signs where the inputs are. W and U are scaled
+            such that the codes f(ÂW) have root mean square one on the samples used, which leaves the product
+            f(ÂW)U as it is.
         reconstruction: after each alternation ‖A − f(ÂW)U‖/‖A‖, the autoencoder's relative error.
     """
 
