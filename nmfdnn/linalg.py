@@ -49,7 +49,11 @@ class Factors(Protocol):
         """P (n × r) and B (k × r) with A⁺ = BPᵀ and AB = P: for W = BC a step A⁺R is a step PᵀR of C."""
 
     def shrink(self, W: Tensor, ridge: float) -> Tensor:
-        """Q diag(s²/(ridge + s²)) Qᵀ W (k × m): turns a least-squares solution into a ridge solution."""
+        """(G + λḡI)⁻¹G W (k × m) with G = AᵀA: turns a least-squares solution into a ridge solution.
+
+        λ = `ridge` has no unit: ḡ = ‖A‖²/k is the mean diagonal of G, for the matrix that was factored and
+        without what δ cuts off, whichever rows are in use. An all-zero A gives zero.
+        """
 
 
 def delta_floor(A: Tensor, method: str = "svd") -> float:
@@ -79,8 +83,9 @@ class _Spectral:
         return EighFactors(self.Q, self.s, A)
 
     def shrink(self, W: Tensor, ridge: float) -> Tensor:
-        square = self.s.square()
-        return self.Q @ ((square / (ridge + square))[:, None] * (self.Q.T @ W))
+        square = (self.s / self.s[:1]).square()
+        kept = square / (ridge * square.sum() / len(self.Q) + square)
+        return self.Q @ (kept[:, None] * (self.Q.T @ W))
 
 
 @dataclass(frozen=True)
@@ -134,7 +139,8 @@ class CholeskyFactors:
         return replace(self, A=A)
 
     def shrink(self, W: Tensor, ridge: float) -> Tensor:
-        return torch.cholesky_solve(self.G @ W, cholesky(self.G, max(ridge, self.least)))
+        level = float(self.G.diagonal().mean())
+        return torch.cholesky_solve(self.G @ W, cholesky(self.G, max(ridge * level, self.least)))
 
 
 def factor(A: Tensor, method: str = "svd", delta: float = 1e-14) -> Factors:

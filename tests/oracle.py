@@ -17,7 +17,10 @@ EPSILON = 1e-12
 
 @dataclass(frozen=True)
 class Settings:
-    """One alternating update: bias, counts, ω, λ_W, λ_Z, δ_x, δ_h and which factor comes first."""
+    """One alternating update: bias, counts, ω, λ_W, λ_Z, δ_x, δ_h and which factor comes first.
+
+    The ridges count in mean diagonals of the Gram matrix that they are added to.
+    """
 
     bias: bool = False
     output_iterations: int = 1
@@ -66,9 +69,14 @@ def truncated(A: Array, delta: float) -> Array:
     return sum((s[i] * np.outer(P[:, i], Qt[i]) for i in range(len(s)) if s[i] > delta * s[0]), 0 * A)
 
 
+def level(A: Array) -> float:
+    """‖A‖²/k: the mean diagonal of AᵀA for A (n × k)."""
+    return float(np.sum(A**2) / A.shape[1])
+
+
 def ridge(A: Array, R: Array, penalty: float) -> Array:
-    """(AᵀA + λI)⁻¹AᵀR."""
-    return np.linalg.solve(A.T @ A + penalty * np.eye(A.shape[1]), A.T @ R)
+    """(AᵀA + λḡI)⁻¹AᵀR, ḡ the mean diagonal of AᵀA."""
+    return np.linalg.solve(A.T @ A + penalty * level(A) * np.eye(A.shape[1]), A.T @ R)
 
 
 def forward(X: Array, weights: list[Array], bias: bool) -> tuple[list[Array], Array]:
@@ -122,6 +130,7 @@ def ding(A: Array, Z: Array, W: Array, damping: float = 0.0) -> Array:
         return (np.abs(M) - M) / 2
 
     C, G = A @ W.T, W @ W.T
+    damping = damping * level(W.T)
     above = positive(C) + Z @ negative(G) + damping * Z
     below = negative(C) + Z @ positive(G) + damping * Z + EPSILON
     return Z * np.sqrt(above / below)
@@ -153,8 +162,8 @@ def codes(
     residual = B - relu(hat(Z, len(W) > k) @ W)
     W = W[:k]
     Z = Z + omega * residual @ np.linalg.pinv(W, rcond=delta)
-    if penalty:  # (I + λ(WWᵀ)⁻¹)⁻¹ = WWᵀ(WWᵀ + λI)⁻¹
-        Z = Z @ W @ W.T @ np.linalg.inv(W @ W.T + penalty * np.eye(k))
+    if penalty:  # (I + λḡ(WWᵀ)⁻¹)⁻¹ = WWᵀ(WWᵀ + λḡI)⁻¹
+        Z = Z @ W @ W.T @ np.linalg.inv(W @ W.T + penalty * level(W.T) * np.eye(k))
     return Z if free else relu(Z)
 
 

@@ -65,7 +65,7 @@ def test_cholesky_damps_by_delta(name, put, dtype, R):
     delta = 2e-2
     A = put(problem(name), dtype)
     exact, top = oracle.array(A), np.linalg.norm(oracle.array(A), 2)
-    expected = oracle.ridge(exact, oracle.array(R[: len(A)]), (delta * top) ** 2)
+    expected = oracle.ridge(exact, oracle.array(R[: len(A)]), (delta * top) ** 2 / oracle.level(exact))
     # s₁² is estimated to 1 %, and damping moves the solution by at most (δ κ)² ≈ 0.04; without it: 0.02 off.
     assert oracle.error(factor(A, "cholesky", delta).solve(R[: len(A)]), expected) < 2e-3
 
@@ -146,6 +146,18 @@ def test_shrink_gives_the_ridge_solution(method, name, penalty, put, dtype, R):
     factors = factor(A, method, delta)
     expected = oracle.ridge(oracle.array(A), oracle.array(b), penalty)
     assert oracle.error(factors.shrink(factors.solve(b), penalty), expected) < limit
+
+
+@pytest.mark.parametrize("scale", [1e-4, 1, 300])
+@pytest.mark.parametrize("method", METHODS)
+def test_the_ridge_has_no_unit_and_belongs_to_the_factored_matrix(method, scale, put, dtype, R):
+    A = put(problem("tall"), dtype)
+    W = R[: A.shape[1]]
+    expected = factor(A, method).shrink(W, 0.3)
+    scaled = factor(scale * A, method)
+    assert 0.1 < float(expected.norm() / W.norm()) < 0.9
+    for factors in (scaled, scaled.on_rows(scale * A[:5])):
+        assert oracle.error(factors.shrink(W, 0.3), expected) < tolerance(dtype)
 
 
 @pytest.mark.parametrize("name", ["tall", "wide", "deficient"])

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 
 import numpy as np
 from torch import Tensor
+
+ROWS_AT_ONCE = 10_000  # where a copy of all rows would double the memory
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,7 +27,8 @@ class Dataset:
     """Disjoint splits of one data set.
 
     ``classes[c]`` names label c. ``image_shape`` is the shape of a row as an image, such as (28, 28) or
-    (3, 32, 32), and None for plain vectors. ``validation`` is None where nothing is held out.
+    (3, 32, 32), and None for plain vectors. ``validation`` is None where nothing is held out. ``digest`` is a
+    SHA-256 of all that was read, see `Raw.digest`; it is the same for every split, device and type.
     """
 
     name: str
@@ -33,6 +37,7 @@ class Dataset:
     test: Split
     classes: tuple[str, ...]
     image_shape: tuple[int, ...] | None
+    digest: str = ""
 
     @property
     def features(self) -> int:
@@ -60,3 +65,13 @@ class Raw:
     @property
     def image_shape(self) -> tuple[int, ...] | None:
         return self.X.shape[1:] if self.X.ndim > 2 else None
+
+    @property
+    def digest(self) -> str:
+        """SHA-256, in hexadecimal, of all values with their shapes and types, all labels and all class names."""
+        digest = hashlib.sha256(repr(self.classes).encode())
+        for array in (self.X, self.labels, *(self.test or ())):
+            digest.update(repr((array.shape, array.dtype.str)).encode())
+            for start in range(0, len(array), ROWS_AT_ONCE):
+                digest.update(np.ascontiguousarray(array[start : start + ROWS_AT_ONCE]).data)
+        return digest.hexdigest()

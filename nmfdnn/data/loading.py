@@ -64,6 +64,7 @@ def load(config: DataConfig, *, seed: int, device: torch.device, dtype: torch.dt
         test=place(test_X, test_labels, test),
         classes=raw.classes,
         image_shape=raw.image_shape,
+        digest=raw.digest,
     )
 
 

@@ -97,9 +97,9 @@ def weight_step(
     ridge: float = 0.0,
     kernels: Kernels = REFERENCE,
 ) -> Tensor:
-    """W ← W + ω A⁺(B − f(AW)), then Q diag(s²/(λ_W + s²)) Qᵀ W for λ_W = `ridge` > 0 (Arai 2018).
+    """W ← W + ω A⁺(B − f(AW)), then (AᵀA + λ_W ḡI)⁻¹AᵀA W for λ_W = `ridge` > 0 (Arai 2018).
 
-    `factors` are those of A, whose last column is ones where W has a bias row.
+    ḡ is the mean diagonal of AᵀA. `factors` are those of A, whose last column is ones where W has a bias row.
     """
     W = W + omega * factors.solve(kernels.relu_residual(B, A @ W))
     return factors.shrink(W, ridge) if ridge > 0 else W
@@ -115,9 +115,9 @@ def code_step(
     nonnegative: bool = True,
     kernels: Kernels = REFERENCE,
 ) -> Tensor:
-    """Z ← max(0, (Z + ω(B − f(ẐW))W⁺)(I + λ_Z(WWᵀ)⁻¹)⁻¹) for λ_Z = `ridge`; without max for free codes.
+    """Z ← max(0, (Z + ω(B − f(ẐW))W⁺)(I + λ_Z ḡ(WWᵀ)⁻¹)⁻¹) for λ_Z = `ridge`; without max for free codes.
 
-    `factors` are those of Wᵀ (m × k), without the bias row.
+    ḡ is the mean diagonal of WWᵀ. `factors` are those of Wᵀ (m × k), without the bias row.
     """
     D = factors.solve(kernels.relu_residual(B, affine(Z, W)).T).T
     if ridge > 0:

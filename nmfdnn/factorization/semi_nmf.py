@@ -25,8 +25,10 @@ class Regularisation:
     Attributes:
         method: pseudo-inverse, one of `nmfdnn.linalg.METHODS`.
         delta: its relative cut-off δ, in [0, 1).
-        weight_ridge: λ_W ≥ 0: W ← (ẐᵀẐ + λ_W I)⁻¹ẐᵀẐ W after each weight step.
+        weight_ridge: λ_W ≥ 0: W ← (ẐᵀẐ + λ_W ḡI)⁻¹ẐᵀẐ W after each weight step.
         code_ridge: λ_Z ≥ 0: damps multiplicative code steps, shrinks least-squares code steps.
+
+    The ridges have no unit: λ_W counts in mean diagonals ḡ of ẐᵀẐ, λ_Z in those of WWᵀ, less the bias row.
     """
 
     method: str = "svd"
@@ -105,7 +107,7 @@ def semi_nmf_step(
 
 
 def least_squares_weights(A: Tensor, Z: Tensor, bias: bool, regularisation: Regularisation) -> Tensor:
-    """W = (ẐᵀẐ + λ_W I)⁻¹ẐᵀA, by the chosen pseudo-inverse."""
+    """W = (ẐᵀẐ + λ_W ḡI)⁻¹ẐᵀA, ḡ the mean diagonal of ẐᵀẐ, by the chosen pseudo-inverse."""
     factors = factor(augmented(Z, bias), regularisation.method, regularisation.delta)
     W = factors.solve(A)
     return factors.shrink(W, regularisation.weight_ridge) if regularisation.weight_ridge > 0 else W
@@ -114,13 +116,17 @@ def least_squares_weights(A: Tensor, Z: Tensor, bias: bool, regularisation: Regu
 def multiplicative_code_step(
     A: Tensor, Z: Tensor, W: Tensor, damping: float = 0.0, kernels: Kernels = REFERENCE
 ) -> Tensor:
-    """Z ← Z ∘ √(([AWᵀ]₊ + Z[WWᵀ]₋ + λZ) / ([AWᵀ]₋ + Z[WWᵀ]₊ + λZ + ε)), with A less the bias."""
+    """Z ← Z ∘ √(([AWᵀ]₊ + Z[WWᵀ]₋ + λZ) / ([AWᵀ]₋ + Z[WWᵀ]₊ + λZ + ε)), with A less the bias.
+
+    λ = `damping` · ḡ, ḡ the mean diagonal of WWᵀ.
+    """
     W, b = split_bias(W, Z.shape[1])
     C = A @ W.T if b is None else (A - b) @ W.T
-    positive = Z @ (W @ W.T).clamp_min_(0)
+    G = W @ W.T
+    positive = Z @ G.clamp_min(0)
     # Z[G]₋ = Z[G]₊ − ZG with G = WWᵀ, and ZG = (ZW)Wᵀ is cheap for few targets; rounding may leave it < 0.
     negative = (positive - (Z @ W) @ W.T).clamp_min_(0)
-    return kernels.semi_multiplicative(Z, C, positive, negative, damping)
+    return kernels.semi_multiplicative(Z, C, positive, negative, damping * G.diagonal().mean())
 
 
 def start_codes(

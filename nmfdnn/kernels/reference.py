@@ -19,7 +19,9 @@ def multiplicative(Z: Tensor, numerator: Tensor, denominator: Tensor) -> Tensor:
     return threshold(Z * (numerator / (denominator + EPSILON)), FLOOR, 0.0)
 
 
-def semi_multiplicative(Z: Tensor, C: Tensor, positive: Tensor, negative: Tensor, damping: float) -> Tensor:
+def semi_multiplicative(
+    Z: Tensor, C: Tensor, positive: Tensor, negative: Tensor, damping: Tensor | float
+) -> Tensor:
     """Z ∘ √(([C]₊ + negative + λZ) / ([C]₋ + positive + λZ + ε)), all n × k (Ding, Li & Jordan 2010, eq. 11).
 
     C = AWᵀ, positive = Z[WWᵀ]₊, negative = Z[WWᵀ]₋, λ = `damping` (Arai 2018).

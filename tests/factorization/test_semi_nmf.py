@@ -140,6 +140,20 @@ def test_weight_ridge_shrinks_the_weights(put, rng):
     assert norms == sorted(norms, reverse=True)
 
 
+@pytest.mark.parametrize("scale", [1e-2, 300])
+@pytest.mark.parametrize("order", ["weights_first", "codes_first"])
+def test_ridges_have_no_unit(order, scale, put, rng):
+    """(cA, cZ, W) gives (cZ, W) and (cA, Z, cW) gives (Z, cW), as without ridges."""
+    A, Z, W = (put(M) for M in problem(rng, 20, 4, 9, False))
+    for r in (Regularisation(weight_ridge=0.5), Regularisation(code_ridge=0.5)):
+        plain = semi_nmf_step(A, Pair(Z, W), False, r, order)
+        codes = semi_nmf_step(scale * A, Pair(scale * Z, W), False, r, order)
+        weights = semi_nmf_step(scale * A, Pair(Z, scale * W), False, r, order)
+        for found, z, w in ((codes, scale, 1), (weights, 1, scale)):
+            assert oracle.error(found.Z, z * plain.Z) < ROUNDING
+            assert oracle.error(found.W, w * plain.W) < ROUNDING
+
+
 @pytest.mark.parametrize("key", ["weight_ridge", "code_ridge"])
 def test_negative_ridge(key):
     with pytest.raises(ConfigError, match=f"{key} must be ≥ 0, got -1"):
