@@ -44,6 +44,8 @@ def read_arrays(location: str) -> Raw:
             found = f"{unknown[:5].tolist()} in y_test alone"
             raise bad_file(path, "only labels in y_test that y has", found, "train on all classes")
         test = test_X, np.searchsorted(classes, test_y).astype(np.int64)
+    if X.dtype == np.uint8 and max(part.max() for part in (X, *(test or ())[:1])) <= 1:
+        X, test = X.view(bool), test and (test[0].view(bool), test[1])  # truth values rather than pixels
     maximum = 255 if X.dtype == np.uint8 else 1
     return Raw(X, labels.astype(np.int64), tuple(map(str, classes)), maximum, test)
 

@@ -23,7 +23,7 @@ def samples(n=40, shape=(6,)):
 def save(tmp_path):
     def save(**arrays):
         np.savez(tmp_path / "mine.npz", **arrays)
-        return Arrays(path=str(tmp_path / "mine.npz"), validation=0)
+        return Arrays(path=str(tmp_path / "mine.npz"), validation=0, standardize="none")
 
     return save
 
@@ -113,11 +113,6 @@ def test_bad_arrays(save, case):
     arrays, message = BAD[case]
     with pytest.raises(DataError, match=rf"mine\.npz: expected .*{message}"):
         load(save(**arrays))
-
-
-def test_values_beyond_the_type(save):
-    with pytest.raises(DataError, match=r"arrays: some values of X are too large for torch\.float32"):
-        load(save(X=samples().astype(np.float64) * 1e300, y=Y))
 
 
 def test_files_that_are_no_npz(tmp_path, save):
