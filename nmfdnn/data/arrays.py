@@ -10,7 +10,7 @@ import numpy as np
 
 from ..errors import DataError, require
 from .dataset import Raw
-from .files import bad_file
+from .files import bad_file, expand
 
 EXAMPLE = "write it with numpy.savez(path, X=X, y=y)"
 
@@ -26,7 +26,7 @@ def read_arrays(location: str) -> Raw:
     Raises `DataError` for anything else; never runs code from the file.
     """
     require(location not in ("", "???"), "data.path", "the path of an .npz file", location)
-    path = Path(location).expanduser()
+    path = expand(location, "data.path")
     arrays = _read_npz(path)
     X, labels = _samples(path, arrays, "X"), _labels(path, arrays, "y", "X")
     classes, labels = np.unique(labels, return_inverse=True)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import os
 import zlib
 from pathlib import Path
 
-from ..errors import DataError
+from ..errors import ConfigError, DataError
 
 GZIP_MAGIC = b"\x1f\x8b"
 REPLACE = "delete this file and fetch it again (data.download=true does so), or set data.root to a good copy"
@@ -16,6 +17,18 @@ REPLACE = "delete this file and fetch it again (data.download=true does so), or 
 def bad_file(path: Path, expected: str, found: str, remedy: str) -> DataError:
     """The error to raise for a file: what was expected, what is there, what to do."""
     return DataError(f"{path}: expected {expected}, found {found}; {remedy}")
+
+
+def expand(location: str, key: str) -> Path:
+    """The absolute path that a user gave as ``key``; raises `ConfigError` where there can be no such path."""
+    try:
+        path = Path(location).expanduser().absolute()
+        os.stat(path)
+    except (RuntimeError, ValueError) as error:  # no such user; a null byte
+        raise ConfigError(f"{key} must be a path, got {location!r} ({error}): write it in full") from error
+    except OSError:
+        pass  # those who look there say what is wrong
+    return path
 
 
 def read_bytes(path: Path) -> bytes:

@@ -49,7 +49,7 @@ class Preprocessing:
         first = X[rows[:1]]
         if all((X[rows[part]] == first).all() for part in _parts(len(rows), first.size)):
             raise DataError(
-                f"all features are constant in the {len(rows)} training samples, there is nothing to learn from: "
+                f"all features are constant in the {len(rows)} training samples, there is nothing to learn: "
                 "check how X was made, or take more samples"
             )
         if kind == "none":
