@@ -134,14 +134,16 @@ class Synthetic(SplitConfig):
 
 @dataclass
 class Arrays(SplitConfig):
-    """The user's own .npz file at ``path``, see `arrays`; ``test`` counts only if it has no X_test.
+    """The user's own .npz file or table at ``path``, see `arrays`; ``test`` counts only if it has no X_test.
 
+    ``target`` names the label's column in a table; null takes y, label, target or class, else the last one.
     ``scale`` concerns bytes (uint8) only.
     """
 
     name: str = "arrays"
     standardize: str = "auto"
     path: str = "???"  # the mark of a mandatory value in a configuration schema
+    target: str | None = None
 
 
 SCHEMAS: dict[str, type[DataConfig]] = {

@@ -8,9 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from torch import Tensor
 
-from .preprocessing import Preprocessing
-
-ROWS_AT_ONCE = 10_000  # where a copy of all rows would double the memory
+from .preprocessing import Preprocessing, parts
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,6 +74,6 @@ class Raw:
         digest = hashlib.sha256(repr(self.classes).encode())
         for array in (self.X, self.labels, *(self.test or ())):
             digest.update(repr((array.shape, array.dtype.str)).encode())
-            for start in range(0, len(array), ROWS_AT_ONCE):
-                digest.update(np.ascontiguousarray(array[start : start + ROWS_AT_ONCE]).data)
+            for part in parts(len(array), array[0].size):
+                digest.update(np.ascontiguousarray(array[part]).data)
         return digest.hexdigest()

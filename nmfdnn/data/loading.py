@@ -73,7 +73,7 @@ def _read(config: DataConfig, rng: np.random.Generator) -> Raw:
         case Synthetic():
             return plant(config, rng)
         case Arrays():
-            return read_arrays(config.path)
+            return read_arrays(config)
         case FullConfig():
             return read_full(config)
     raise ConfigError(f"data must be one of this package's data configurations, got {type(config).__name__}")

@@ -47,7 +47,7 @@ class Preprocessing:
         if kind == "auto":
             kind = "none" if X.dtype == np.uint8 or X.ndim > 2 else "standard"
         first = X[rows[:1]]
-        if all((X[rows[part]] == first).all() for part in _parts(len(rows), first.size)):
+        if all((X[rows[part]] == first).all() for part in parts(len(rows), first.size)):
             raise DataError(
                 f"all features are constant in the {len(rows)} training samples, there is nothing to learn: "
                 "check how X was made, or take more samples"
@@ -56,7 +56,7 @@ class Preprocessing:
             return cls(kind, shape, scale=torch.tensor(maximum, dtype=torch.float64))
 
         def values() -> Iterator[np.ndarray]:
-            for part in _parts(len(rows), first.size):
+            for part in parts(len(rows), first.size):
                 yield X[rows[part]].reshape(-1, first.size).astype(np.float64)
 
         low = np.min([part.min(axis=0) for part in values()], axis=0)
@@ -93,23 +93,28 @@ class Preprocessing:
     ) -> Tensor:
         """What the network sees of the raw samples ``X`` (n × ...), or of the given ``rows`` of them.
 
-        The result is n × features. Features with an offset are computed on the host in float64, so that
-        an offset far beyond the precision of ``dtype`` does no harm. Needs little memory besides the result.
+        The result is n × features; pictures may have their channels first or last. Features with an offset
+        are computed on the host in float64, so that an offset far beyond the precision of ``dtype`` does no
+        harm. Needs little memory besides the result.
         Raises `DataError` for samples of another shape, and for values that ``dtype`` cannot hold.
         """
         if isinstance(X, Tensor):
             X = X.detach().cpu()
             X = (X.float() if X.dtype == torch.bfloat16 else X).numpy()
         X = np.asarray(X)
+        if X.ndim == 4 and (X.shape[3], *X.shape[1:3]) == self.shape:
+            X = np.moveaxis(X, 3, 1)
         if X.dtype.kind not in "fiub" or X.ndim < 2 or (self.shape is not None and X.shape[1:] != self.shape):
             expected = "rows" if self.shape is None else f"n × {' × '.join(map(str, self.shape))}"
             raise DataError(f"samples must be real numbers, {expected}, got shape {X.shape} of {X.dtype}")
         rows = np.arange(len(X)) if rows is None else rows
         features = int(np.prod(X.shape[1:]))
         result = torch.empty(len(rows), features, dtype=dtype, device=device)
-        for part in _parts(len(rows), features):
+        for part in parts(len(rows), features):
             raw = np.ascontiguousarray(X[rows[part]]).reshape(-1, features)
-            values = torch.from_numpy(raw.astype(raw.dtype.newbyteorder("="), copy=False))
+            # torch knows neither foreign byte orders nor long doubles.
+            known = raw.dtype.newbyteorder("=") if raw.dtype.itemsize <= 8 else np.float64
+            values = torch.from_numpy(raw.astype(known, copy=False))
             if self.offset.ndim:
                 result[part] = ((values.double() - self.offset) / self.scale).to(dtype)
             else:  # bytes travel as bytes and are widened on the device
@@ -133,8 +138,8 @@ class Preprocessing:
         return cls(state["kind"], shape, state["offset"].cpu(), state["scale"].cpu())
 
 
-def _parts(n: int, features: int) -> Iterator[slice]:
-    """0..n-1 in slices of a bounded number of values."""
+def parts(n: int, features: int) -> Iterator[slice]:
+    """Slices of n rows that hold a bounded number of values."""
     step = max(1, VALUES_AT_ONCE // max(1, features))
     for start in range(0, n, step):
         yield slice(start, start + step)

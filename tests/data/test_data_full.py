@@ -16,7 +16,7 @@ from nmfdnn.errors import DataError
 
 pytestmark = pytest.mark.full_data
 
-# What the publishers' descriptions and the first pictures say: images of each class, names of the first labels.
+# Images of each class, and the names of the first labels.
 MNIST_TRAIN = [5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949]
 MNIST_TEST = [980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009]
 SETS = {
