@@ -147,8 +147,12 @@ def semi_nmf(A: Array, Z: Array, W: Array, s: Settings) -> tuple[Array, Array]:
 def weights(
     inputs: Array, B: Array, W: Array, omega: float, penalty: float = 0.0, full: Array | None = None
 ) -> Array:
-    """One nonlinear least-squares step of W; `full` holds all samples if `inputs` are a batch of them."""
+    """One nonlinear least-squares step of W; `full` holds all samples if `inputs` are a batch of them.
+
+    A batch takes its share of the step and of the ridge.
+    """
     full = inputs if full is None else full
+    penalty *= len(inputs) / len(full)
     inverse = np.linalg.pinv(full, rcond=1e-12)  # what must be truncated has been
     W = W + omega * inverse @ inverse.T @ inputs.T @ (B - relu(inputs @ W))
     return ridge(full, full @ W, penalty) if penalty else W

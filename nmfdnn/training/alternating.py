@@ -171,7 +171,12 @@ class AlternatingTrainer:
                 )
             codes[i], weights[i] = pair
         inputs = augmented(X, bias)
-        factors = self._input_factors.on_rows(inputs) if self._input_factors else self._factors(inputs)
+        ridge = self.config.weight_ridge
+        if self._input_factors is None:
+            factors = self._factors(inputs)
+        else:
+            # A batch makes its share of the step that all samples would make, and so of the shrinking.
+            factors, ridge = self._input_factors.on_rows(inputs), ridge * len(X) / len(self.X)
         for _ in range(self.config.weight_steps):
             weights[0] = weight_step(
                 inputs,
@@ -179,7 +184,7 @@ class AlternatingTrainer:
                 weights[0],
                 factors,
                 self.config.omega,
-                self.config.weight_ridge,
+                ridge,
                 self.kernels,
             )
         self.updates += 1

@@ -12,7 +12,8 @@ import pytest
 import torch
 from planted import error_rate, planted
 
-from nmfdnn.errors import ConfigError
+from nmfdnn.errors import ConfigError, DataError, SingularMatrixError
+from nmfdnn.network import NetworkConfig
 from nmfdnn.training import (
     AlternatingConfig,
     AlternatingTrainer,
@@ -20,9 +21,12 @@ from nmfdnn.training import (
     BackpropTrainer,
     JacobiConfig,
     JacobiTrainer,
+    PretrainingConfig,
     SolverConfig,
     Trainer,
+    starting_network,
 )
+from nmfdnn.training import jacobi as jacobi_module
 from nmfdnn.training.common import Order, batches
 
 N = 300
@@ -217,3 +221,63 @@ def test_a_state_does_not_change_when_training_goes_on(make, device):
 def test_batch_larger_than_the_data(make: Callable[..., Trainer], key):
     with pytest.raises(ConfigError, match=f"{key} must be at most the {N} training samples, got {N + 1}"):
         make(batch_size=N + 1)
+
+
+@pytest.mark.parametrize("unit", [1e-20, 1e-4, 3.0, 1e20])
+@pytest.mark.parametrize("begin", ["he", "pretrained"])
+@pytest.mark.parametrize("method", ["nmf", "jacobi"])
+def test_the_unit_of_the_data_does_not_change_what_is_learned(method, begin, unit, device, dtype):
+    X, labels, _ = planted(N, True, device, dtype)
+    network = NetworkConfig([12, 6], True, begin)
+    solver = SolverConfig(hidden_delta=1e-3)
+    outputs = []
+    for inputs in (X, X * unit):
+        g = torch.Generator().manual_seed(0)
+        pretraining = PretrainingConfig(None, 2, 3, 3)
+        start = starting_network(inputs, labels, 3, network, pretraining, solver, g).network
+        trainer: Trainer
+        if method == "jacobi":
+            trainer = JacobiTrainer(start, inputs, labels, JacobiConfig(100), 2, g)
+        else:
+            config = AlternatingConfig(100, weight_steps=2, weight_ridge=1e-2, code_ridge=1e-2)
+            trainer = AlternatingTrainer(start, inputs, labels, config, solver, g)
+        trainer.epoch()
+        outputs.append(trainer.network.outputs(inputs))
+    change = float((outputs[0] - outputs[1]).norm() / outputs[0].norm())
+    assert change < (1e-2 if dtype == torch.float32 else 1e-7)
+
+
+@pytest.mark.parametrize("unit", [1.0, 1000.0])
+def test_features_far_from_zero_are_centred_before_they_are_squared(unit, device):
+    """A spread of one around 131,072 is exact in single precision; its square has no room for it."""
+    X = (planted(N, True, device, torch.float32)[0] * 64).round() / 64
+    plain, far = (
+        jacobi_module.WhitenedInput(inputs, unit, True, JacobiConfig()) for inputs in (X, X + 2**17)
+    )
+    torch.testing.assert_close(far.X.abs(), plain.X.abs(), rtol=1e-2, atol=1e-2)
+
+
+@pytest.mark.parametrize("make", [alternate, jacobi])
+def test_batches_of_one_sample_train(make, dtype):
+    trainer = make(dtype=dtype, batch_size=1)
+    trainer.epoch()
+    assert all(torch.isfinite(W).all() for W in trainer.network.weights)
+
+
+def test_constant_inputs_are_named():
+    trainer = jacobi()
+    trainer.X = torch.ones_like(trainer.X)
+    with pytest.raises(DataError, match="every feature of the training inputs X is constant"):
+        trainer.epoch()
+
+
+def test_statistics_that_cannot_be_inverted_name_keys_of_the_method(monkeypatch):
+    trainer = jacobi()
+
+    def fail(*_: Any) -> None:
+        raise SingularMatrixError("raise delta or use the svd or eigh solver")
+
+    monkeypatch.setattr(jacobi_module, "cholesky", fail)
+    with pytest.raises(ConfigError, match=r"lower jacobi\.omega") as caught:
+        trainer.epoch()
+    assert "solver" not in str(caught.value)
