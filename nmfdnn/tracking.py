@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import logging
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 
-import numpy as np
 import torch
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from tensorboard.backend.event_processing.event_accumulator import (  # type: ignore[import-untyped]
     EventAccumulator,
@@ -23,12 +22,15 @@ from .figures import (
     is_image,
     mistakes_figure,
     parts_figure,
+    pixels,
     reconstruction_figure,
     weights_figure,
 )
 from .network import Network
 from .records import Record
 from .training import PretrainedLayer
+
+log = logging.getLogger(__name__)
 
 FOLDER = "tensorboard"
 PRETRAINING = "pretraining/"
@@ -79,11 +81,15 @@ class Tracker:
             for alternation, error in enumerate(layer.reconstruction, start=1):
                 self._writer.add_scalar(f"{PRETRAINING}reconstruction_layer_{number}", error, alternation)
         if layers and is_image(dataset.image_shape):
-            self._picture("images/nmf_parts", parts_figure(layers[0].U, dataset.image_shape))
+            self._picture("images/nmf_parts", lambda: parts_figure(layers[0].U, dataset.image_shape))
             X = dataset.test.X
             X = X[torch.linspace(0, len(X) - 1, min(SAMPLES, len(X)), device=X.device).long()]
-            fit = affine(X, layers[0].W).relu() @ layers[0].U
-            self._picture("images/reconstructions", reconstruction_figure(X, fit, dataset.image_shape))
+
+            def reconstructions() -> Figure:
+                fit = affine(X, layers[0].W).relu() @ layers[0].U
+                return reconstruction_figure(X, fit, dataset.image_shape)
+
+            self._picture("images/reconstructions", reconstructions)
         self._writer.flush()
 
     def epoch(self, record: Record) -> None:
@@ -122,10 +128,10 @@ class Tracker:
         """
         labels = dataset.test.labels.cpu()
         predicted = network.predict(dataset.test.X).cpu()
-        self._picture("images/confusion_matrix", confusion_figure(labels, predicted, dataset.classes))
+        self._picture("images/confusion_matrix", lambda: confusion_figure(labels, predicted, dataset.classes))
         if is_image(dataset.image_shape):
             W = network.weights[0][: dataset.features]
-            self._picture("images/first_layer_weights", weights_figure(W.T, dataset.image_shape))
+            self._picture("images/first_layer_weights", lambda: weights_figure(W.T, dataset.image_shape))
             wrong = (predicted != labels).nonzero().flatten()
             if len(wrong):
                 shown = wrong[:MISTAKES]
@@ -135,7 +141,9 @@ class Tracker:
                     f"{len(wrong)} of {len(labels)} test samples are misclassified{first}: true → predicted"
                 )
                 X = dataset.test.X[shown.to(dataset.test.X.device)]
-                self._picture("images/misclassified", mistakes_figure(X, pairs, dataset.image_shape, title))
+                self._picture(
+                    "images/misclassified", lambda: mistakes_figure(X, pairs, dataset.image_shape, title)
+                )
         self._hparams(hparams, {f"hparam/{name}": value for name, value in metrics.items()})
         self._writer.flush()
 
@@ -153,11 +161,13 @@ class Tracker:
         for tag, value in metrics.items():
             self._writer.add_scalar(tag, value, self._epoch)
 
-    def _picture(self, tag: str, figure: Figure) -> None:
-        canvas = FigureCanvasAgg(figure)
-        canvas.draw()
-        pixels = np.asarray(canvas.buffer_rgba())[..., :3]
-        self._writer.add_image(tag, pixels, self._epoch, dataformats="HWC")
+    def _picture(self, tag: str, draw: Callable[[], Figure]) -> None:
+        try:
+            picture = pixels(draw())
+        except Exception as error:  # of whatever kind: no picture is worth a run
+            log.warning("the picture %s is left out: %s: %s", tag, type(error).__name__, error)
+            return
+        self._writer.add_image(tag, picture, self._epoch, dataformats="HWC")
 
     def _pretraining_curves(self) -> dict[str, list[tuple[int, float, float]]]:
         """(step, value, wall time) of each pre-training curve that is on the disk."""
