@@ -20,6 +20,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
 from .records import METRICS, SUMMARY, read_metrics, read_summary
+from .text import print_anything
 
 LABEL_WIDTH = 26  # with it the table has 120 columns at most
 SETTINGS = ("method", "experiment", "data", "layers", "dtype", "epochs")
@@ -374,6 +375,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         help="picture (default: %(default)s)",
     )
     parser.add_argument("--csv", type=Path, metavar="FILE", help="also write the table's numbers here")
+    print_anything()
     options = parser.parse_args(arguments)
     groups = group_runs(load_runs(options.folders))
     if not groups:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import io
+import os
 import sys
 
 # What the messages and tables of this package use beyond ASCII, for terminals that have no more than that.
@@ -14,13 +15,15 @@ SPELLED = {
 
 
 def print_anything() -> None:
-    """From now on, printing never fails: what a terminal's encoding lacks is spelled in ASCII.
+    """From now on, any text can be printed: what the terminal's encoding lacks is spelled in ASCII.
 
-    Bytes in file names that are no text in this locale are printed as they are.
+    Bytes in file names that are no text in this locale are printed as they are. A stream that was closed at the
+    start, as some services do, swallows everything.
     """
     codecs.register_error("nmfdnn", _spell)
+    sys.stdout, sys.stderr = (stream or open(os.devnull, "w") for stream in (sys.stdout, sys.stderr))
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # not None, and not what a notebook puts in its place
+        if isinstance(stream, io.TextIOWrapper):  # not what a notebook puts in its place
             stream.reconfigure(errors="nmfdnn")
 
 

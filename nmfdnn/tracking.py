@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import TracebackType
 
@@ -47,7 +49,8 @@ class Tracker:
     """
 
     def __init__(self, folder: Path, resumed_at: int | None = None) -> None:
-        self._folder = folder / FOLDER
+        self._open = ExitStack()
+        self._folder = self._open.enter_context(_utf8(folder)) / FOLDER
         self._epoch = resumed_at or 0
         if resumed_at is None:
             self._writer = SummaryWriter(str(self._folder))
@@ -67,6 +70,7 @@ class Tracker:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._writer.close()
+        self._open.close()
 
     def start(self, config_text: str, dataset: Dataset, layers: Sequence[PretrainedLayer]) -> None:
         """Record what there is before the first epoch.
@@ -177,3 +181,16 @@ class Tracker:
             for tag in events.Tags()["scalars"]
             if tag.startswith(PRETRAINING)
         }
+
+
+@contextmanager
+def _utf8(folder: Path) -> Iterator[Path]:
+    """The folder under a name that TensorBoard can open: it takes all names for UTF-8, whatever the locale."""
+    if os.fsencode(folder) == str(folder).encode("utf-8", "replace"):
+        yield folder
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        yield Path(f"/proc/self/fd/{handle}")
+    finally:
+        os.close(handle)
