@@ -17,13 +17,15 @@ SPELLED = {
 def print_anything() -> None:
     """From now on, any text can be printed: what the terminal's encoding lacks is spelled in ASCII.
 
-    Bytes in file names that are no text in this locale are printed as they are. A stream that was closed at the
-    start, as some services do, swallows everything.
+    Bytes in file names that are no text in this locale are printed as they are. What goes to a stream that is
+    closed is dropped.
     """
     codecs.register_error("nmfdnn", _spell)
-    sys.stdout, sys.stderr = (stream or open(os.devnull, "w") for stream in (sys.stdout, sys.stderr))
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # not what a notebook puts in its place
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115
+        elif isinstance(stream, io.TextIOWrapper):  # not what a notebook puts in its place
             stream.reconfigure(errors="nmfdnn")
 
 

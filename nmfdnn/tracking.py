@@ -185,7 +185,7 @@ class Tracker:
 
 @contextmanager
 def _utf8(folder: Path) -> Iterator[Path]:
-    """The folder under a name that TensorBoard can open: it takes all names for UTF-8, whatever the locale."""
+    """The folder under a name that TensorBoard can open: it takes all names for UTF-8."""
     if os.fsencode(folder) == str(folder).encode("utf-8", "replace"):
         yield folder
         return
