@@ -477,7 +477,7 @@ def _panel(place: SubFigure, groups: Sequence[Group]) -> None:
     runs = [run for group in groups for run in group.runs]
     later = [error for run in runs for error in run.test_errors[1:]] or [run.test_errors[0] for run in runs]
     errors = later + [run.test_errors[0] for run in runs if run.test_errors[0] <= 2 * max(later)]
-    by_epoch.set_ylim(0.95 * min(errors), 1.05 * max(errors) or None)
+    by_epoch.set_ylim(0.95 * min(errors), max(1.05 * max(errors), 0.01))
     if min(errors) > 0 and max(errors) > 4 * min(errors):
         by_epoch.set_yscale("log")
         _label(by_epoch.yaxis, min(errors), max(errors))

@@ -50,12 +50,17 @@ def images(rows: Sequence[Tensor] | Tensor, shape: tuple[int, ...] | None) -> tu
     assert shape is not None
     height, width = shape[-2:]
     unit = _magnitude(rows)
-    size = min(height, round(TALLEST * DPI)), min(width, DPI)
+    size = min(height, round(_inches(height, width) * DPI)), min(width, DPI)
     tiles = torch.empty(len(rows), math.prod(shape[:-2]), *size, dtype=torch.float64)
     for tile, row in zip(tiles, rows, strict=True):
         image = row.detach().cpu().double().reshape(-1, height, width) / unit
         tile.copy_(torch.nn.functional.adaptive_avg_pool2d(image, size))
     return (tiles.movedim(1, 3) if tiles.shape[1] == 3 else tiles[:, 0]).numpy(), unit
+
+
+def _inches(height: int, width: int) -> float:
+    """The height of a tile."""
+    return min(max(height / width, LOWEST), TALLEST)
 
 
 def _magnitude(blocks: Iterable[Tensor]) -> float:
@@ -213,7 +218,7 @@ def _grid(
     """
     columns = max(1, min(columns, len(tiles)))
     lines = max(1, math.ceil(len(tiles) / columns))
-    height = min(max(tiles.shape[1] / tiles.shape[2], LOWEST), TALLEST)
+    height = _inches(*tiles.shape[1:3])
     gap_x = gap_y = 0.08
     if any(names):  # room above a tile for its name
         gap_y += 0.18 * max(name.count("\n") + 1 for name in names)
