@@ -180,3 +180,26 @@ def test_reconstruction_errors_are_those_of_the_autoencoder(tmp_path: Path, bias
     inputs = torch.cat([X, torch.ones(len(X), 1)], dim=1) if bias else X
     torch.testing.assert_close(fit, (inputs @ given.W).clamp(min=0) @ given.U)
     torch.testing.assert_close(X, data.test.X)  # all nine: fewer than there is room for
+
+
+@pytest.mark.parametrize("error", [MemoryError(), ValueError("no such colour"), RuntimeError("freetype")])
+def test_a_picture_that_fails_is_left_out_and_named(
+    tmp_path: Path, monkeypatch, caplog, error: Exception
+) -> None:
+    def fail(*_arguments: object) -> None:
+        raise error
+
+    for name in ("confusion_figure", "parts_figure", "mistakes_figure"):
+        monkeypatch.setattr(f"nmfdnn.tracking.{name}", fail)
+    track(tmp_path, dataset((4, 4), 16), [layer(16)])
+    events = read(tmp_path)
+    assert set(pictures(events)) == {"images/reconstructions", "images/first_layer_weights"}
+    assert curve(events, "hparam/test_error") == [(2, 18.5)]
+    for tag in ("confusion_matrix", "nmf_parts", "misclassified"):
+        assert f"the picture images/{tag} is left out: {type(error).__name__}" in caplog.text
+
+
+def test_time_series_are_pictures_too(tmp_path: Path) -> None:
+    track(tmp_path, dataset((3000, 1), 3000), [layer(3000)])
+    for pixels in pictures(read(tmp_path)).values():
+        assert max(pixels.shape) < 2500
