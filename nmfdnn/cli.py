@@ -20,6 +20,7 @@ from .data import SCHEMAS
 from .errors import CheckpointError, ConfigError, NmfdnnError
 from .experiment import run
 from .records import replace_text
+from .text import print_anything
 
 RESOLVED = "config.yaml"
 
@@ -133,4 +134,5 @@ def _farewell(summary: dict[str, object], folder: Path) -> None:
 
 def main() -> None:
     """Entry point."""
+    print_anything()
     _job()

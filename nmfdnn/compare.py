@@ -6,9 +6,13 @@ import argparse
 import csv
 import json
 import math
+import os
+import re
+import reprlib
 import statistics
 import sys
 import textwrap
+import warnings
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -16,18 +20,26 @@ from pathlib import Path
 from typing import Any
 
 from matplotlib.axis import Axis
-from matplotlib.figure import Figure
+from matplotlib.figure import Figure, SubFigure
 from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
 from .records import METRICS, SUMMARY, read_metrics, read_summary
+from .text import label, one_line, print_anything
 
+LOG, CONFIG, SWEEP = "nmfdnn.log", "config.yaml", "multirun.yaml"
 LABEL_WIDTH = 26  # with it the table has 120 columns at most
 SETTINGS = ("method", "experiment", "data", "layers", "dtype", "epochs")
 # Overrides that do not tell one group from another: not the experiment, or in SETTINGS already.
 IGNORED = ("seed", "device", "resume", "hydra", "network.hidden", *SETTINGS)
+# Overrides after which test errors can still be compared: the test data are the same.
+SAME_DATA = tuple(
+    f"data.{key}" for key in ("root", "download", "validation", "train_samples", "scale", "standardize")
+)
 ERRORS = ("train_error", "validation_error", "test_error")
 COSTS = ("pretrain_seconds", "train_seconds", "peak_memory_mb")
 LEVELS = [n / 10 for n in (*range(1, 10), *range(10, 50, 5), *range(50, 200, 10), *range(200, 1000, 50))]
+LARGEST_FILE = 2**26  # bytes; a record takes some hundred
+PANELS, CURVES = 8, 40  # data sets in a picture, groups in a panel
 
 
 @dataclass(frozen=True)
@@ -40,6 +52,7 @@ class Run:
         epochs: epochs trained at each record, from 0.
         test_errors: % after each of them.
         seconds: pre-training and training until then.
+        warnings: what the run itself says against its result.
     """
 
     folder: Path
@@ -47,6 +60,16 @@ class Run:
     epochs: list[float]
     test_errors: list[float]
     seconds: list[float]
+    warnings: list[str]
+
+    @property
+    def data(self) -> str:
+        """Its data set: the name, what was changed of it, and its size."""
+        changes = [o for o in _overrides(self) if o.startswith("data.") and _key(o) not in SAME_DATA]
+        features, *_, classes = self.summary["layers"]
+        return one_line(
+            f"{' '.join([self.summary['data'], *changes])} ({features} features, {classes} classes)"
+        )
 
     def seconds_to(self, error: float) -> float | None:
         """Seconds until the test error was first ≤ `error` %, pre-training included; None if never."""
@@ -56,10 +79,15 @@ class Run:
 
 @dataclass(frozen=True)
 class Group:
-    """Runs that differ in nothing but the seed, and a label that tells them from the other groups."""
+    """Runs that differ in nothing but the seed, and a label that tells them from others on the same data."""
 
     label: str
     runs: list[Run]
+
+    @property
+    def data(self) -> str:
+        """The data set of all its runs."""
+        return self.runs[0].data
 
     def values(self, key: str) -> list[float]:
         """A summary's number over the seeds, without those that have none."""
@@ -83,76 +111,146 @@ class Group:
 def load_runs(paths: Iterable[Path]) -> list[Run]:
     """Every finished run below the folders `paths`, each once, in the order of their names.
 
-    Unfinished and damaged runs are named on stderr and left out.
+    Failed, unfinished and damaged runs are named on stderr, as far as known with the reason, and left out.
     """
-    found = {
-        file.parent.resolve(): file.parent
-        for path in paths
-        for name in (SUMMARY, METRICS)
-        for file in sorted(path.rglob(name))
-    }
     runs = []
-    for folder in sorted(found.values()):
-        if not (folder / SUMMARY).exists():
-            _warn(f"{folder}: unfinished, {METRICS} but no {SUMMARY}; left out")
+    for folder in _folders(paths):
+        if not os.path.lexists(folder / SUMMARY):
+            _warn(f"{folder}: {_end(folder)}; left out")
             continue
         try:
             runs.append(_read(folder))
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, RecursionError, MemoryError, csv.Error) as error:
             reason = f"{error} is missing" if isinstance(error, KeyError) else str(error)
             _warn(f"{folder}: damaged or incomplete, skipped: {reason}")
     return runs
 
 
+def _folders(paths: Iterable[Path]) -> list[Path]:
+    """Folders with traces of a run, whatever became of it, each once."""
+    found = {}
+    for path in paths:
+        for root, folders, files in os.walk(path, onerror=lambda error: _warn(f"cannot be read: {error}")):
+            folder = Path(root)
+            names = {*folders, *files}
+            job = CONFIG in names and (folder.parent / SWEEP).is_file()
+            if job or not names.isdisjoint((SUMMARY, METRICS, LOG)):
+                found[os.path.realpath(folder)] = folder
+    return sorted(found.values())
+
+
+def _end(folder: Path) -> str:
+    """How a run without a summary ended, by its log."""
+    try:
+        _require_file(folder / LOG)
+        text = (folder / LOG).read_text(encoding="utf-8", errors="replace").strip()
+    except (OSError, ValueError):
+        text = ""
+    # A record: date, time, level, and a message of one or more lines.
+    entries = re.split(r"^\d{4}-\d\d-\d\d \S+ (?=[A-Z]+ )", text, flags=re.MULTILINE)
+    kind, _, message = entries[-1].partition(" ")
+    if kind in ("ERROR", "CRITICAL"):
+        return f"failed: {one_line(message, 300)}"
+    last = f"; its log ends with: {one_line(text.splitlines()[-1], 200)}" if text else ""
+    return f"unfinished, no {SUMMARY}{last}"
+
+
+def _require_file(path: Path) -> None:
+    """Refuse what could hold a reader up: pipes, devices, endless files."""
+    if not path.is_file():
+        raise ValueError(f"{path.name} is no regular file" if os.path.lexists(path) else f"no {path.name}")
+    if path.stat().st_size > LARGEST_FILE:
+        raise ValueError(f"{path.name} is larger than any run writes")
+
+
 def _read(folder: Path) -> Run:
+    for name in (SUMMARY, METRICS):
+        _require_file(folder / name)
     summary = read_summary(folder)
     if not isinstance(summary, dict):
         raise ValueError(f"{SUMMARY} holds no table of values")
     missing = [key for key in (*SETTINGS, "seed", *ERRORS, *COSTS) if key not in summary]
     if missing:
         raise ValueError(f"{SUMMARY} has no {', '.join(missing)}")
-    for key in (*ERRORS, *COSTS):
-        value = summary[key]
-        if isinstance(value, int | float) or (value is None and key == "validation_error"):
-            continue
-        raise ValueError(f"{key} in {SUMMARY} is {value!r}, not a number")
-    if not isinstance(summary["layers"], list):
-        raise ValueError(f"layers in {SUMMARY} is {summary['layers']!r}, not a list of widths")
+    layers, overrides = summary["layers"], summary.get("overrides") or []
+    for key, fits, expected in (
+        *((key, isinstance(summary[key], str), "a text") for key in ("method", "data", "dtype")),
+        ("experiment", isinstance(summary["experiment"], str | None), "a text"),
+        ("seed", isinstance(summary["seed"], int), "a whole number"),
+        ("epochs", _is_number(summary["epochs"]), "a number"),
+        ("layers", isinstance(layers, list) and layers and all(map(_is_number, layers)), "a list of widths"),
+        (
+            "overrides",
+            isinstance(overrides, list) and all(isinstance(o, str) for o in overrides),
+            "a list of texts",
+        ),
+        *((key, _is_number(summary[key]), "a number ≥ 0") for key in COSTS),
+        *(
+            (
+                key,
+                _is_number(summary[key], 100) or (summary[key], key) == (None, "validation_error"),
+                "a percentage",
+            )
+            for key in ERRORS
+        ),
+    ):
+        if not fits:
+            raise ValueError(f"{key} in {SUMMARY} is {reprlib.repr(summary[key])}, not {expected}")
     rows = read_metrics(folder)
     epochs, errors, seconds = (
-        [float(value) for row in rows if (value := row[key]) is not None]
+        [value for row in rows if (value := row[key]) is not None]
         for key in ("epoch", "test_error", "train_seconds")
     )
     if not rows or not len(epochs) == len(errors) == len(seconds) == len(rows):
         raise ValueError(f"{METRICS} has no complete row of epoch, test_error and train_seconds per epoch")
+    if not all(map(_is_number, [*epochs, *seconds])) or not all(_is_number(error, 100) for error in errors):
+        raise ValueError(f"{METRICS} has an impossible epoch, test_error or train_seconds")
+    if epochs != sorted(set(epochs)) or seconds != sorted(seconds):
+        raise ValueError(f"{METRICS} is out of order: epoch and train_seconds have to increase")
+    said = summary.get("warnings") or []
+    said = [one_line(str(text), 300) for text in (said if isinstance(said, list) else [said])]
     start = summary["pretrain_seconds"]
-    return Run(folder, summary, epochs, errors, [start + s for s in seconds])
+    return Run(folder, summary, epochs, errors, [start + s for s in seconds], said)
+
+
+def _is_number(value: object, limit: float = 1e12) -> bool:
+    """From 0 to the limit: not NaN, and nothing that arithmetic could overflow with."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= limit
 
 
 def _warn(message: str) -> None:
-    print(f"warning: {message}", file=sys.stderr)
+    print(f"warning: {one_line(message)}", file=sys.stderr)
 
 
 def group_runs(runs: Iterable[Run]) -> list[Group]:
     """Groups of runs that differ only in the seed, in the order of the first run of each.
 
-    A label has the method and whatever else the groups do not all have in common.
+    A label has the method and whatever else the groups on the same data do not all have in common.
     """
     groups: dict[str, list[Run]] = {}
     for run in runs:
         key = json.dumps([[run.summary[name] for name in SETTINGS], _overrides(run)])
         groups.setdefault(key, []).append(run)
-    firsts = [members[0] for members in groups.values()]
-    differing = [name for name in SETTINGS[1:] if len({_setting(run, name) for run in firsts}) > 1]
-    shared = set.intersection(*(set(_overrides(run)) for run in firsts)) if firsts else set()
+    peers: dict[str, list[Run]] = {}  # the first run of each group on a data set
+    for members in groups.values():
+        peers.setdefault(members[0].data, []).append(members[0])
+    differing = {
+        data: [name for name in SETTINGS[1:] if len({_setting(run, name) for run in firsts}) > 1]
+        for data, firsts in peers.items()
+    }
+    shared = {
+        data: set.intersection(*(set(_overrides(run)) for run in firsts)) for data, firsts in peers.items()
+    }
     return [
         Group(
-            ", ".join(
-                [
-                    _setting(members[0], "method"),
-                    *(_setting(members[0], name) for name in differing),
-                    *(override for override in _overrides(members[0]) if override not in shared),
-                ]
+            one_line(
+                ", ".join(
+                    [
+                        _setting(members[0], "method"),
+                        *(_setting(members[0], name) for name in differing[members[0].data]),
+                        *(o for o in _overrides(members[0]) if o not in shared[members[0].data]),
+                    ]
+                )
             ),
             members,
         )
@@ -160,14 +258,25 @@ def group_runs(runs: Iterable[Run]) -> list[Group]:
     ]
 
 
+def by_data(groups: Iterable[Group]) -> list[list[Group]]:
+    """The groups on each data set: errors on different data are not to be compared."""
+    sets: dict[str, list[Group]] = {}
+    for group in groups:
+        sets.setdefault(group.data, []).append(group)
+    return list(sets.values())
+
+
+def _key(override: str) -> str:
+    return override.partition("=")[0].lstrip("+~")
+
+
 def _overrides(run: Run) -> list[str]:
     """What was asked for on the command line and is neither ignored nor in the settings."""
-    kept = []
-    for override in run.summary.get("overrides") or []:
-        name = override.partition("=")[0].lstrip("+~")
-        if name not in IGNORED and not name.startswith(("hydra.", "hydra/")):
-            kept.append(override)
-    return sorted(kept)
+    return sorted(
+        override
+        for override in run.summary.get("overrides") or []
+        if _key(override) not in IGNORED and not _key(override).startswith(("hydra.", "hydra/"))
+    )
 
 
 def _setting(run: Run, name: str) -> str:
@@ -178,22 +287,27 @@ def _setting(run: Run, name: str) -> str:
 
 
 def describe(groups: Sequence[Group]) -> str:
-    """The settings that all groups have in common."""
+    """The data set and the settings that all groups, which are on it, have in common."""
     runs = [group.runs[0] for group in groups]
-    texts = [{_setting(run, name) for run in runs} for name in SETTINGS[1:]]
-    return ", ".join(values.pop() for values in texts if len(values) == 1)
+    texts = [{_setting(run, name) for run in runs} for name in SETTINGS[1:] if name != "data"]
+    return one_line(f"{runs[0].data}: {', '.join(values.pop() for values in texts if len(values) == 1)}")
 
 
 def check(groups: Iterable[Group]) -> None:
-    """Warn on stderr about seeds that count twice and about times from different devices."""
+    """Warn on stderr about seeds that count twice, times from different devices, and what cannot be drawn."""
     for group in groups:
+        name = f"{group.data}, {group.label}"
         seeds = Counter(run.summary["seed"] for run in group.runs)
         twice = [str(seed) for seed, count in seeds.items() if count > 1]
         if twice:
-            _warn(f"{group.label}: more than one run with seed {', '.join(twice)}; each of them is counted")
+            _warn(f"{name}: more than one run with seed {', '.join(twice)}; each of them is counted")
         devices = {str(run.summary.get("device")) for run in group.runs}
         if len(devices) > 1:
-            _warn(f"{group.label}: runs on {' and '.join(sorted(devices))}; their times are averaged")
+            _warn(f"{name}: runs on {' and '.join(sorted(devices))}; their times are averaged")
+        if not group.curve()[0]:
+            _warn(f"{name}: no epoch that all runs have; in the table, but not in the picture")
+    for members in by_data(groups)[PANELS:]:
+        _warn(f"{members[0].data}: not in the picture, which has room for {PANELS} data sets")
 
 
 def choose_errors(groups: Sequence[Group]) -> list[float]:
@@ -209,18 +323,22 @@ def choose_errors(groups: Sequence[Group]) -> list[float]:
 
 
 def table(groups: Sequence[Group], errors: Sequence[float]) -> str:
-    """Two Markdown tables: errors and costs; seconds to each test error in `errors` (%).
+    """Two Markdown tables: errors and costs; seconds to each test error in `errors` (%). Then runs' warnings.
 
     Errors are means ± standard deviations (n − 1; "-" for one seed), all else are means over the seeds. A
     time is the mean over the seeds that reached the error, with "(k/n)" if not all did; "–" if none.
     """
     results = [["", "runs", "train %", "validation %", "test %", "pretrain s", "train s", "peak MB"]]
     times = [["seconds to a test error of", *(f"≤ {error:g} %" for error in errors)]]
+    notes: list[str] = []
     for group in groups:
         costs = [_mean(group.values(key)) for key in COSTS]
+        said = [f"seed {run.summary['seed']}: {text}" for run in group.runs for text in run.warnings]
+        if said:
+            notes.append(f"[{len(notes) + 1}] {'; '.join(said)}")
         results.append(
             [
-                group.label,
+                f"{group.label} [{len(notes)}]" if said else group.label,
                 str(len(group.runs)),
                 *(_spread(group.values(key)) for key in ERRORS),
                 *(_seconds(cost) for cost in costs[:2]),
@@ -228,7 +346,8 @@ def table(groups: Sequence[Group], errors: Sequence[float]) -> str:
             ]
         )
         times.append([group.label, *(_reached(group, error) for error in errors)])
-    return f"{_markdown(results)}\n\n{_markdown(times)}" if errors else _markdown(results)
+    texts = [_markdown(results), _markdown(times) if errors else "", "\n".join(notes)]
+    return "\n\n".join(filter(None, texts))
 
 
 def _mean(values: Sequence[float]) -> float:
@@ -258,7 +377,7 @@ def _markdown(rows: Sequence[Sequence[str]]) -> str:
     """Aligned rows, the first the header; a long first cell continues in rows of its own."""
     lines = []
     for row in rows:
-        first, *more = _wrap(row[0])
+        first, *more = _wrap(row[0].replace("|", r"\|"))
         lines += [[first, *row[1:]], *([text, *[""] * (len(row) - 1)] for text in more)]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     head = len(_wrap(rows[0][0]))
@@ -277,13 +396,14 @@ def _wrap(label: str) -> list[str]:
 
 
 def write_csv(path: Path, groups: Sequence[Group], errors: Sequence[float]) -> None:
-    """The table's numbers in full precision, a row per group."""
+    """The table's numbers in full precision, a row per group on whichever data."""
     rows = []
     for group in groups:
         row: dict[str, Any] = {"label": group.label}
         row.update({name: _setting(group.runs[0], name) for name in SETTINGS})
         row.update(epochs=group.runs[0].summary["epochs"], overrides=" ".join(_overrides(group.runs[0])))
         row["runs"] = len(group.runs)
+        row["runs_with_warnings"] = sum(bool(run.warnings) for run in group.runs)
         for key in (*ERRORS, *COSTS):
             values = group.values(key)
             row[f"{key}_mean"] = _mean(values) if values else None
@@ -293,20 +413,52 @@ def write_csv(path: Path, groups: Sequence[Group], errors: Sequence[float]) -> N
             row[f"seconds_to_{error:g}"] = _mean(times) if times else None
             row[f"reached_{error:g}"] = len(times)
         rows.append(row)
-    with path.open("w", newline="") as file:
+    with path.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file:
         writer = csv.DictWriter(file, list(rows[0]))
         writer.writeheader()
         writer.writerows(rows)
 
 
 def figure(groups: Sequence[Group]) -> Figure:
-    """Test error against epochs, and against seconds of pre-training and training.
+    """For each data set test error against epochs, and against seconds of pre-training and training.
 
     A curve is the mean over the seeds at each epoch that all of them have, at their mean time; the band goes
-    from the lowest to the highest.
+    from the lowest to the highest. Of very many data sets or groups the first, or the best, are drawn.
     """
-    picture = Figure(figsize=(12, 5), dpi=130, layout="constrained")
-    by_epoch, by_time = picture.subplots(1, 2, sharey=True)
+    panels = []
+    for members in by_data(groups)[:PANELS]:
+        best = sorted((g for g in members if g.curve()[0]), key=lambda g: _mean(g.values("test_error")))
+        panels.append(
+            (describe(members), len(members), [group for group in members if group in best[:CURVES]])
+        )
+    heights = [4.6 + 0.22 * math.ceil(len(drawn) / _columns(drawn)) for _, _, drawn in panels]
+    picture = Figure(figsize=(12, sum(heights)), dpi=130, layout="constrained")
+    places = picture.subfigures(len(panels), 1, height_ratios=heights, squeeze=False)[:, 0]
+    for place, (title, total, drawn) in zip(places, panels, strict=True):
+        best_of = (
+            f"\nthe {CURVES} of {total} groups with the lowest test errors"
+            if len(drawn) < total > CURVES
+            else ""
+        )
+        place.suptitle(label(title, 140) + best_of, fontsize=11)
+        if drawn:
+            _panel(place, drawn)
+    return picture
+
+
+def _legend(group: Group) -> str:
+    warned = sum(bool(run.warnings) for run in group.runs)
+    return label(group.label, 90) + f" (n = {len(group.runs)}{f', {warned} with warnings' if warned else ''})"
+
+
+def _columns(groups: Sequence[Group]) -> int:
+    """How many legend entries fit side by side."""
+    longest = max((len(_legend(group)) for group in groups), default=1)
+    return max(1, min(len(groups), 120 // longest))
+
+
+def _panel(place: SubFigure, groups: Sequence[Group]) -> None:
+    by_epoch, by_time = place.subplots(1, 2, sharey=True)
     starts, ends = [], []
     for index, group in enumerate(groups):
         epochs, seconds, spread = group.curve()
@@ -315,7 +467,7 @@ def figure(groups: Sequence[Group]) -> Figure:
         mean, low, high = ([f(values) for values in spread] for f in (_mean, min, max))
         style = ("-", "--", ":", "-.")[index // 10 % 4]
         for axes, x in ((by_epoch, epochs), (by_time, seconds)):
-            axes.plot(x, mean, style, color=f"C{index % 10}", label=f"{group.label} (n = {len(group.runs)})")
+            axes.plot(x, mean, style, color=f"C{index % 10}", label=_legend(group))
             axes.fill_between(x, low, high, color=f"C{index % 10}", alpha=0.2, linewidth=0)
     by_epoch.set(xlabel="epoch", ylabel="test error (%)")
     by_time.set(xlabel="seconds of pre-training and training")
@@ -325,7 +477,7 @@ def figure(groups: Sequence[Group]) -> Figure:
     runs = [run for group in groups for run in group.runs]
     later = [error for run in runs for error in run.test_errors[1:]] or [run.test_errors[0] for run in runs]
     errors = later + [run.test_errors[0] for run in runs if run.test_errors[0] <= 2 * max(later)]
-    by_epoch.set_ylim(0.95 * min(errors), 1.05 * max(errors) or None)
+    by_epoch.set_ylim(0.95 * min(errors), max(1.05 * max(errors), 0.01))
     if min(errors) > 0 and max(errors) > 4 * min(errors):
         by_epoch.set_yscale("log")
         _label(by_epoch.yaxis, min(errors), max(errors))
@@ -336,12 +488,8 @@ def figure(groups: Sequence[Group]) -> Figure:
         axes.grid(which="major", alpha=0.4)
         axes.grid(which="minor", alpha=0.15)
         axes.tick_params(labelleft=True)
-    picture.suptitle(describe(groups))
     handles, labels = by_epoch.get_legend_handles_labels()
-    columns = min(len(labels), max(1, 120 // max(map(len, labels))))
-    picture.set_figheight(4.6 + 0.22 * math.ceil(len(labels) / columns))
-    picture.legend(handles, labels, loc="outside lower center", ncols=columns, frameon=False)
-    return picture
+    place.legend(handles, labels, loc="outside lower center", ncols=_columns(groups), frameon=False)
 
 
 def _label(axis: Axis, low: float, high: float) -> None:
@@ -374,6 +522,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         help="picture (default: %(default)s)",
     )
     parser.add_argument("--csv", type=Path, metavar="FILE", help="also write the table's numbers here")
+    print_anything()
     options = parser.parse_args(arguments)
     groups = group_runs(load_runs(options.folders))
     if not groups:
@@ -383,19 +532,34 @@ def main(arguments: Sequence[str] | None = None) -> None:
         )
         raise SystemExit(2)
     check(groups)
-    errors = options.errors or choose_errors(groups)
-    print(f"{describe(groups)}\nerrors in % of the samples, mean ± standard deviation over the runs\n")
-    print(table(groups, errors))
-    try:
-        for path in filter(None, (options.output, options.csv)):
+    print("errors in % of the samples, mean ± standard deviation over the runs")
+    timed: set[float] = set()
+    for members in by_data(groups):
+        errors = options.errors or choose_errors(members)
+        timed.update(errors)
+        print(f"\n{describe(members)}\n\n{table(members, errors)}")
+    results = []
+    if options.csv:
+        results.append((options.csv, lambda: write_csv(options.csv, groups, sorted(timed, reverse=True))))
+    results.append((options.output, lambda: _save(figure(groups), options.output)))
+    status = 0
+    print()
+    for path, write in results:
+        try:
             path.parent.mkdir(parents=True, exist_ok=True)
-        figure(groups).savefig(options.output)
-        if options.csv:
-            write_csv(options.csv, groups, errors)
-    except (OSError, ValueError) as error:  # ValueError: a picture format that matplotlib does not know
-        print(f"cannot write the results: {error}", file=sys.stderr)
-        raise SystemExit(2) from error
-    print("\nwritten:", *filter(None, (options.output, options.csv)))
+            write()
+            print("written:", path)
+        except (OSError, ValueError) as error:  # ValueError: a picture format that matplotlib does not know
+            print(f"cannot write {path}: {error}", file=sys.stderr)
+            status = 2
+    if status:
+        raise SystemExit(status)
+
+
+def _save(picture: Figure, path: Path) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # about letters that the font lacks
+        picture.savefig(path)
 
 
 if __name__ == "__main__":

@@ -55,7 +55,7 @@ class Record:
 def replace_text(path: Path, text: str) -> None:
     """Write a file through a temporary one, so that a kill at any moment leaves the old or the new text."""
     temporary = path.with_name(f".{path.name}")
-    temporary.write_text(text)
+    temporary.write_text(text, encoding="utf-8")
     os.replace(temporary, path)
 
 
@@ -72,7 +72,7 @@ def write_metrics(folder: Path, records: list[Record]) -> None:
 
 def read_metrics(folder: Path) -> list[dict[str, float | None]]:
     """Rows of `metrics.csv`, an empty cell as None."""
-    with (folder / METRICS).open(newline="") as file:
+    with (folder / METRICS).open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     return [{column: float(cell) if cell else None for column, cell in row.items()} for row in rows]
 
@@ -84,5 +84,5 @@ def write_summary(folder: Path, summary: dict[str, Any]) -> None:
 
 def read_summary(folder: Path) -> dict[str, Any]:
     """The contents of `summary.json`."""
-    summary: dict[str, Any] = json.loads((folder / SUMMARY).read_text())
+    summary: dict[str, Any] = json.loads((folder / SUMMARY).read_text(encoding="utf-8"))
     return summary

@@ -1,12 +1,13 @@
 import csv
 import json
+import os
 from pathlib import Path
 from statistics import stdev
 
 import pytest
 from matplotlib.image import imread
 
-from nmfdnn.compare import choose_errors, figure, group_runs, load_runs, main, table
+from nmfdnn.compare import by_data, choose_errors, figure, group_runs, load_runs, main, table
 from nmfdnn.records import Record, write_metrics, write_summary
 
 
@@ -85,7 +86,6 @@ def test_runs_that_differ_only_in_seed_device_and_hydra_form_a_group(sweep: Path
 @pytest.mark.parametrize(
     ("change", "label"),
     [
-        ({"data": "mnist_5k"}, "nmf, mnist_5k"),
         ({"layers": [64, 50, 10]}, "nmf, 64-50-10"),
         ({"dtype": "float64"}, "nmf, float64"),
         ({"experiment": None}, "nmf, None"),
@@ -163,27 +163,281 @@ def test_an_unfinished_run_is_named_and_left_out(sweep: Path, capsys: pytest.Cap
         ("metrics.csv", "epoch,test_error\n0,30\n", "train_seconds"),
         ("metrics.csv", "epoch,test_error,train_seconds\n0,30,0\n1,\n", "per epoch"),
         ("metrics.csv", "epoch,test_error,train_seconds\n0,30,zero\n", "zero"),
-        ("metrics.csv", None, "metrics.csv"),
+        ("metrics.csv", None, "no metrics.csv"),
+        ("summary.json", "7", "no table"),
+        ("summary.json", "null", "no table"),
+        ("summary.json", "", "line 1"),
+        ("summary.json", "[" * 100_000, "recursion"),
+        ("summary.json", "9" * 5000, "digits"),
+        ("summary.json", b"\xff\xfe\x00", "utf-8"),
+        ("summary.json", bytes(range(256)), "utf-8"),
+        ("metrics.csv", "", "no complete row"),
+        ("metrics.csv", "epoch,test_error,train_seconds\n", "no complete row"),
+        ("metrics.csv", b"\x89PNG\xff\x00\x01", "utf-8"),
+        ("metrics.csv", "epoch,test_error,train_seconds\n0,3\x000,0\n", ""),
+        ("metrics.csv", "epoch,test_error,train_seconds\n0,30," + "1" * 200_000 + "\n", "field larger"),
+        ("metrics.csv", "epoch,test_error,train_seconds\n0,30,0,1,2\n", ""),
+        ("metrics.csv", "epoch,test_error,train_seconds\n0,nan,0\n", "impossible"),
+        ("metrics.csv", "epoch,test_error,train_seconds\n0,inf,0\n", "impossible"),
+        ("metrics.csv", "epoch,test_error,train_seconds\n0,101,0\n", "impossible"),
+        ("metrics.csv", "epoch,test_error,train_seconds\n0,30,-1\n", "impossible"),
+        ("metrics.csv", "epoch,test_error,train_seconds\ninf,30,0\n", "impossible"),
+        ("metrics.csv", "epoch,test_error,train_seconds\n1,30,0\n0,20,1\n", "out of order"),
+        ("metrics.csv", "epoch,test_error,train_seconds\n1,30,0\n1,20,1\n", "out of order"),
+        ("metrics.csv", "epoch,test_error,train_seconds\n0,30,1\n1,20,0\n", "out of order"),
     ],
 )
 def test_a_damaged_run_is_named_and_skipped(
-    sweep: Path, capsys: pytest.CaptureFixture, name: str, content: str | None, reason: str
+    sweep: Path, capsys: pytest.CaptureFixture, name: str, content: str | bytes | None, reason: str
 ) -> None:
-    folder = make_run(sweep / "sweep/3", [30, 1], seed=3)
-    (folder / name).unlink() if content is None else (folder / name).write_text(content)
+    file = make_run(sweep / "sweep/3", [30, 1], seed=3) / name
+    file.unlink()
+    if content is not None:
+        file.write_bytes(content if isinstance(content, bytes) else content.encode())
     assert len(load_runs([sweep])) == 3
     (error,) = capsys.readouterr().err.splitlines()
     assert "sweep/3" in error
     assert reason in error
 
 
-@pytest.mark.parametrize(("key", "value"), [("test_error", "low"), ("layers", 30), ("train_error", None)])
+def a_directory(file: Path) -> None:
+    file.mkdir()
+
+
+def a_loop(file: Path) -> None:
+    file.symlink_to(file)
+
+
+def a_device(file: Path) -> None:
+    file.symlink_to("/dev/zero")
+
+
+def an_endless_file(file: Path) -> None:
+    file.touch()
+    os.truncate(file, 2**40)
+
+
+@pytest.mark.parametrize("name", ["summary.json", "metrics.csv", "nmfdnn.log"])
+@pytest.mark.parametrize("make", [a_directory, os.mkfifo, a_loop, a_device, an_endless_file])
+def test_what_is_no_file_holds_nothing_up(
+    sweep: Path, capsys: pytest.CaptureFixture, name: str, make
+) -> None:
+    folder = make_run(sweep / "sweep/3", [30, 1], seed=3, finished=name != "nmfdnn.log")
+    (folder / name).unlink(missing_ok=True)
+    make(folder / name)
+    assert len(load_runs([sweep])) == 3
+    (error,) = capsys.readouterr().err.splitlines()
+    assert "sweep/3" in error
+    assert ("unfinished" if name == "nmfdnn.log" else name) in error
+
+
+def test_links_in_a_circle_are_not_followed(sweep: Path) -> None:
+    (sweep / "sweep/0/up").symlink_to(sweep)
+    (sweep / "again").symlink_to(sweep / "sweep/0")
+    assert len(load_runs([sweep, sweep / "again"])) == 3
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        *(
+            (key, value)
+            for key in ("test_error", "train_error")
+            for value in ("low", None, [1], True, -1, 101)
+        ),
+        *((key, value) for key in ("validation_error", "train_seconds") for value in ("1", {}, 10**400)),
+        *(("peak_memory_mb", value) for value in (float("nan"), float("inf"), None)),
+        *(("layers", value) for value in (30, [], ["a"], [[1]], {"1": 2})),
+        *(("epochs", value) for value in ("3", [3], 10**400)),
+        *(("seed", value) for value in ("1", [1], {}, 1.5)),
+        *(("overrides", value) for value in ("seed=1", 7, {"a": 1}, [1, 2], [None])),
+        *((key, value) for key in ("method", "data", "dtype") for value in (None, 1, ["nmf"])),
+        ("experiment", 5),
+    ],
+)
 def test_a_summary_with_an_impossible_value_is_skipped(
     sweep: Path, capsys: pytest.CaptureFixture, key: str, value: object
 ) -> None:
     make_run(sweep / "sweep/3", [30, 1], **{key: value})
     assert len(load_runs([sweep])) == 3
-    assert f"{key} in summary.json is {value!r}" in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert f"{key} in summary.json is " in error
+    assert len(error) < 500
+
+
+TEXTS = ["$\\frac{", "_x", "a|b", "two\nlines", "\x1b[31m", "\ud800", "日本語", "x" * 5000, ""]
+
+
+@pytest.mark.parametrize("text", TEXTS, ids=ascii)
+def test_any_text_is_shown(sweep: Path, capsys: pytest.CaptureFixture, text: str, tmp_path: Path) -> None:
+    for number, key in enumerate(("method", "experiment", "data", "dtype")):
+        make_run(sweep / f"odd/{number}", [30, 20], **{key: text})
+    make_run(sweep / "odd/4", [30, 20], overrides=[text], warnings=[text, {"a": text}], device=text)
+    main([str(sweep), "--output", str(tmp_path / "x.png"), "--csv", str(tmp_path / "x.csv")])
+    printed = capsys.readouterr().out
+    for part in printed.split("\n\n"):
+        lines = [line for line in part.splitlines() if line.startswith("|")]
+        assert len({line.replace("\\|", "").count("|") for line in lines}) <= 1
+    assert all(character.isprintable() or character == "\n" for character in printed)
+    assert len(list(csv.DictReader((tmp_path / "x.csv").open(newline="", encoding="utf-8")))) == 7
+    assert max(imread(tmp_path / "x.png").shape) < 10_000
+
+
+@pytest.mark.parametrize("said", [["kept epoch 0", "chance"], "kept epoch 0", {"kept": 0}, 5])
+def test_what_a_run_warns_of_is_seen(sweep: Path, said: object) -> None:
+    make_run(sweep / "sweep/3", [30, 20, 9, 6], seed=3, warnings=said)
+    make_run(sweep / "sweep/4", [30, 20, 9, 6], method="jacobi", warnings=["another"], last={"epoch": 3})
+    make_run(sweep / "sweep/5", [30, 20, 9, 6], method="other", warnings=[])
+    groups = group_runs(load_runs([sweep]))
+    text = table(groups, [12])
+    assert cells(text, "nmf [1]")[0][0] == "3"
+    assert cells(text, "jacobi [2]")
+    assert cells(text, "other")
+    notes = [line for line in text.splitlines() if line.startswith("[")]
+    first = "; ".join(f"seed 3: {warning}" for warning in (said if isinstance(said, list) else [said]))
+    assert notes == [f"[1] {first}", "[2] seed 1: another"]
+    legend = [line.get_label() for line in figure(groups).axes[0].lines]
+    assert legend == [
+        "nmf (n = 3, 1 with warnings)",
+        "bp (n = 1)",
+        "jacobi (n = 1, 1 with warnings)",
+        "other (n = 1)",
+    ]
+
+
+LOG = "2026-11-26 01:45:28,525 INFO nmf on digits\n2026-11-26 01:45:29,525 {}\n"
+
+
+@pytest.mark.parametrize(
+    ("log", "reason"),
+    [
+        (
+            LOG.format("ERROR nmf.omega must be in (0, 2], got -1"),
+            "failed: nmf.omega must be in (0, 2], got -1;",
+        ),
+        (LOG.format("ERROR the first line\nand the remedy"), "failed: the first line and the remedy;"),
+        (LOG.format("INFO epoch   1  train 3 %"), "INFO epoch 1 train 3 %;"),
+        (LOG.format("ERROR broken") + LOG.format("INFO continuing"), "INFO continuing;"),
+        ("epoch   1\n", "ends with: epoch 1;"),
+        ("\xff\x00\ud800", "unfinished"),
+        ("", "unfinished, no summary.json; left out"),
+    ],
+)
+def test_a_failed_job_of_a_sweep_is_named_with_the_reason(
+    sweep: Path, capsys: pytest.CaptureFixture, log: str, reason: str
+) -> None:
+    folder = sweep / "sweep/3"
+    folder.mkdir()
+    (folder / "nmfdnn.log").write_text(log, encoding="utf-8", errors="surrogatepass")
+    assert len(load_runs([sweep])) == 3
+    (error,) = capsys.readouterr().err.splitlines()
+    assert "sweep/3" in error
+    assert reason in error
+
+
+def test_a_job_without_a_log_is_named_but_not_every_config_is_a_job(
+    sweep: Path, capsys: pytest.CaptureFixture
+) -> None:
+    for folder in (sweep / "configs", sweep / "sweep/3"):
+        folder.mkdir()
+        (folder / "config.yaml").touch()
+    (sweep / "sweep/multirun.yaml").touch()
+    load_runs([sweep])
+    (error,) = capsys.readouterr().err.splitlines()
+    assert "sweep/3: unfinished" in error
+
+
+def on_data(sweep: Path) -> Path:
+    """Runs on three more data sets, two of which have the same name."""
+    for seed in (1, 2):
+        make_run(sweep / f"more/m{seed}", [50, 40, 30], data="mnist_5k", layers=[784, 30, 10], seed=seed)
+        for name in "ab":
+            changes = [f"data.path={name}.npz", "data.validation=0.2"]
+            make_run(sweep / f"more/{name}{seed}", [60, 50, 20], data="arrays", seed=seed, overrides=changes)
+    return sweep
+
+
+def test_data_sets_are_told_apart_by_all_that_matters(sweep: Path) -> None:
+    on_data(sweep)
+    make_run(sweep / "more/c", [60, 50], data="arrays", layers=[65, 30, 10], overrides=["data.path=a.npz"])
+    make_run(sweep / "more/d", [60, 50], overrides=["data.train_samples=50", "+data.root=x"])
+    groups = group_runs(load_runs([sweep]))
+    found = {members[0].data: [group.label for group in members] for members in by_data(groups)}
+    assert found == {
+        "arrays data.path=a.npz (64 features, 10 classes)": ["nmf"],
+        "arrays data.path=b.npz (64 features, 10 classes)": ["nmf"],
+        "arrays data.path=a.npz (65 features, 10 classes)": ["nmf"],
+        "digits (64 features, 10 classes)": [
+            "nmf, 1 epochs, +data.root=x, data.train_samples=50",
+            "nmf, 3 epochs",
+            "bp, 3 epochs",
+        ],
+        "mnist_5k (784 features, 10 classes)": ["nmf"],
+    }
+
+
+def test_every_data_set_has_its_panel_its_table_and_its_levels(
+    sweep: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    groups = group_runs(load_runs([on_data(sweep)]))
+    picture = figure(groups)
+    assert [sub.get_suptitle().split(" (")[0] for sub in picture.subfigs] == [
+        "arrays data.path=a.npz",
+        "arrays data.path=b.npz",
+        "mnist_5k",
+        "digits",
+    ]
+    ends = [[axes.lines[0].get_ydata()[-1] for axes in sub.axes] for sub in picture.subfigs]
+    assert ends == [[20, 20], [20, 20], [30, 30], [5, 5]]
+    assert [len(sub.axes[0].lines) for sub in picture.subfigs] == [1, 1, 1, 2]
+    main([str(sweep), "--output", str(tmp_path / "x.png"), "--csv", str(tmp_path / "x.csv")])
+    printed = capsys.readouterr().out
+    before, digits = printed.split("digits (64 features, 10 classes): quickstart")
+    assert [row[3] for row in cells(before, "nmf")[::2]] == ["20.00 ± 0.00", "20.00 ± 0.00", "30.00 ± 0.00"]
+    assert cells(digits, "nmf")[0][3] == "5.00 ± 1.41"
+    assert "≤ 6 %" in digits
+    assert "≤ 6 %" not in before
+    rows = list(csv.DictReader((tmp_path / "x.csv").open(newline="", encoding="utf-8")))
+    assert [row["data"] for row in rows] == ["arrays", "arrays", "mnist_5k", "digits", "digits"]
+    assert [row["reached_20"] for row in rows] == ["2", "2", "0", "2", "1"]
+
+
+def test_groups_that_share_no_epoch_are_in_the_table_only(
+    tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    for seed in (1, 2):
+        folder = make_run(tmp_path / str(seed), [30, 20], seed=seed)
+        write_metrics(folder, [Record(seed, 5, None, 10, 0.1, 1, 1.0)])
+    main([str(tmp_path), "--output", str(tmp_path / "x.png")])
+    captured = capsys.readouterr()
+    assert "no epoch that all runs have" in captured.err
+    assert cells(captured.out, "nmf")[0][0] == "2"
+
+
+def test_the_picture_is_bounded_in_groups_and_data_sets(
+    tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    for number in range(60):
+        make_run(tmp_path / f"a{number}", [30, number + 1], overrides=[f"nmf.omega={'9' * 99}{number}"])
+    for number in range(20):
+        make_run(tmp_path / f"b{number}", [30, 9], data=f"set{number}")
+    groups = group_runs(load_runs([tmp_path]))
+    picture = figure(groups)
+    width, height = picture.get_size_inches() * picture.dpi
+    assert width * height < 20e6
+    assert "the 40 of 60 groups with the lowest test errors" in picture.subfigs[0].get_suptitle()
+    assert max(line.get_ydata()[-1] for line in picture.subfigs[0].axes[0].lines) == 40
+    main([str(tmp_path), "--output", str(tmp_path / "x.png")])
+    assert "set19 (64 features, 10 classes): not in the picture" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("pace", [0.0, 5e-324, 1e-9, 1e11])
+@pytest.mark.parametrize("errors", [[0, 0], [100, 5e-324], [90, 1e-9, 0], [50, 50, 50]])
+def test_extreme_values_are_drawn(tmp_path: Path, pace: float, errors: list[float]) -> None:
+    make_run(tmp_path / "a", errors, pace=pace, pretrain_seconds=0.0)
+    make_run(tmp_path / "b", errors, method="bp", pretrain_seconds=0.0)
+    main([str(tmp_path), "--output", str(tmp_path / "x.png")])
+    assert imread(tmp_path / "x.png").shape[1] > 1000
 
 
 def test_the_curves_are_means_with_a_band_from_lowest_to_highest(sweep: Path) -> None:

@@ -11,7 +11,7 @@ from tensorboard.plugins.hparams import metadata
 from nmfdnn.data import Dataset, Split
 from nmfdnn.network import Network, random_weights
 from nmfdnn.records import Record
-from nmfdnn.tracking import Tracker, confusion_figure, is_image, parts_figure, weights_figure
+from nmfdnn.tracking import Tracker, weights_figure
 from nmfdnn.training import PretrainedLayer
 
 HPARAMS = {"method": "nmf", "nmf.omega": 0.5, "network.bias": True, "bp.learning_rate": None}
@@ -182,55 +182,24 @@ def test_reconstruction_errors_are_those_of_the_autoencoder(tmp_path: Path, bias
     torch.testing.assert_close(X, data.test.X)  # all nine: fewer than there is room for
 
 
-def test_the_confusion_matrix_has_true_classes_in_rows() -> None:
-    labels, predicted = torch.tensor([0, 0, 0, 1, 2]), torch.tensor([0, 1, 1, 1, 0])
-    (axes, _) = confusion_figure(labels, predicted, ("a", "b", "c")).axes
-    shares = axes.images[0].get_array()
-    np.testing.assert_allclose(shares, [[1 / 3, 2 / 3, 0], [0, 1, 0], [1, 0, 0]])
-    counts = {tuple(reversed(text.get_position())): text.get_text() for text in axes.texts}
-    assert counts == {(0, 0): "1", (0, 1): "2", (1, 1): "1", (2, 0): "1"}
-    assert [label.get_text() for label in axes.get_yticklabels()] == ["a", "b", "c"]
-    assert axes.get_ylabel() == "true class"
-    assert "60.00 % wrong" in axes.get_title()
+@pytest.mark.parametrize("error", [MemoryError(), ValueError("no such colour"), RuntimeError("freetype")])
+def test_a_picture_that_fails_is_left_out_and_named(
+    tmp_path: Path, monkeypatch, caplog, error: Exception
+) -> None:
+    def fail(*_arguments: object) -> None:
+        raise error
+
+    for name in ("confusion_figure", "parts_figure", "mistakes_figure"):
+        monkeypatch.setattr(f"nmfdnn.tracking.{name}", fail)
+    track(tmp_path, dataset((4, 4), 16), [layer(16)])
+    events = read(tmp_path)
+    assert set(pictures(events)) == {"images/reconstructions", "images/first_layer_weights"}
+    assert curve(events, "hparam/test_error") == [(2, 18.5)]
+    for tag in ("confusion_matrix", "nmf_parts", "misclassified"):
+        assert f"the picture images/{tag} is left out: {type(error).__name__}" in caplog.text
 
 
-def test_weights_show_the_64_strongest_units_symmetrically_about_zero() -> None:
-    rows = torch.rand(70, 16) - 0.4
-    rows[torch.tensor([0, 7, 20, 33, 48, 69])] *= 1e-3
-    axes = weights_figure(rows, (4, 4)).axes[0]
-    shown = [text.get_text() for text in axes.texts]
-    assert shown == [str(i) for i in range(70) if i not in {0, 7, 20, 33, 48, 69}]
-    assert len(axes.images) == 64
-    low, high = axes.images[0].get_clim()
-    assert low == -high < 0
-    np.testing.assert_allclose(axes.images[0].get_array(), rows[1].reshape(4, 4))
-
-
-def test_colour_weights_lie_around_a_medium_grey() -> None:
-    rows = torch.zeros(2, 12)
-    rows[0, 0], rows[0, 11] = -2.0, 1.0  # red of the first pixel, blue of the last
-    tile = weights_figure(rows, (3, 2, 2)).axes[0].images[0].get_array()
-    assert tile[0, 0].tolist() == [0, 0.5, 0.5]
-    assert tile[1, 1].tolist() == [0.5, 0.5, 0.75]
-
-
-def test_a_dead_part_is_drawn_black() -> None:
-    U = torch.tensor([[0.0, 0, 0, 0], [0, 4, 0, 2]])
-    dead, alive = (image.get_array() for image in parts_figure(U, (2, 2)).axes[0].images)
-    assert not dead.any()
-    assert alive.tolist() == [[0, 1], [0, 0.5]]
-
-
-@pytest.mark.parametrize(
-    ("shape", "drawable"),
-    [
-        ((8, 8), True),
-        ((1, 8, 8), True),
-        ((3, 4, 4), True),
-        (None, False),
-        ((8, 8, 3), False),
-        ((2, 3, 4, 5), False),
-    ],
-)
-def test_which_shapes_can_be_drawn(shape: tuple[int, ...] | None, drawable: bool) -> None:
-    assert is_image(shape) is drawable
+def test_time_series_are_pictures_too(tmp_path: Path) -> None:
+    track(tmp_path, dataset((3000, 1), 3000), [layer(3000)])
+    for pixels in pictures(read(tmp_path)).values():
+        assert max(pixels.shape) < 2500
