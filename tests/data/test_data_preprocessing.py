@@ -177,6 +177,11 @@ def test_types(save, kind):
     torch.testing.assert_close(data.test.X, torch.from_numpy(reference.astype(np.float32)))
 
 
+def test_long_doubles_keep_the_precision_of_doubles(save):
+    ours = load(save((table() + 1e6).astype("longdouble"))).train.X
+    torch.testing.assert_close(ours, load(save(table())).train.X)
+
+
 def test_huge_integers(save):
     X = (table() * 1e17).astype(np.int64) + 4 * 10**18
     torch.testing.assert_close(load(save(X)).train.X, load(save(table())).train.X, rtol=1e-4, atol=1e-4)

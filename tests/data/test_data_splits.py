@@ -132,6 +132,10 @@ def test_scaling(config, maximum):
             r"data\.validation must hold out .* 0 of 3; choose from 0\.333333 to 0\.333333 \(0 for none\)",
         ),
         (Digits(validation=0.9999), r"data\.validation must hold out at least one .* got 0\.9999"),
+        (
+            Digits(train_samples=3, validation=0.6),
+            r"data\.validation must .* leave two, got 0\.6, which is 2 of 3",
+        ),
         (Digits(test=0.0001), r"data\.test must hold out .* which is 0 of 1797; choose from"),
     ],
 )
