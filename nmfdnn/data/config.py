@@ -15,9 +15,10 @@ class DataConfig:
     ``validation`` is the fraction of the training data that is held out, 0 for none. ``train_samples``
     keeps only that many training samples, for a quick look; the validation part is then taken from those.
     ``standardize`` takes every feature to mean 0 and standard deviation 1 ("standard") or to the range 0..1
-    ("minmax") of the training part; "none" leaves the features as they are, and "auto" means "standard" for
-    tables and "none" for bytes and pictures. What is not standardized and has a largest value by its nature,
-    as bytes have 255, is divided by that unless ``scale`` is false (the paper's group used pixels unscaled).
+    ("minmax") of the training part; "none" leaves the features as they are. "auto" means "standard" for
+    tables and "none" for bytes, and divides pictures of other numbers by their largest magnitude. What is
+    not standardized and has a largest value by its nature, as bytes have 255, is divided by that unless
+    ``scale`` is false (the paper's group used pixels unscaled).
     """
 
     name: str = ""

@@ -82,9 +82,15 @@ def _read(config: DataConfig, rng: np.random.Generator) -> Raw:
 def _hold_out(
     labels: np.ndarray, rows: np.ndarray, fraction: float, key: str, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Split ``rows`` into a stratified ``fraction`` and the rest; neither may end up empty."""
-    count = round(fraction * len(rows))
-    allowed = f"such that at least one of {len(rows)} samples is held out and one is kept"
-    require(0 < count < len(rows), key, allowed, fraction)
+    """Split ``rows`` into a stratified ``fraction`` and the rest, which must be enough to learn from."""
+    n = len(rows)
+    count = round(fraction * n)
+    if not 0 < count < n - 1:
+        none = " (0 for none)" if key == "data.validation" else ""
+        choose = f"; choose from {1 / n:.6g} to {(n - 2) / n:.6g}{none}" if n > 2 else ", which is too few"
+        raise ConfigError(
+            f"{key} must hold out at least one sample and leave two, got {fraction}, which is {count} of {n}"
+            f"{choose}, or take more samples"
+        )
     held, kept = take(labels[rows], count, rng)
     return rows[held], rows[kept]

@@ -40,18 +40,23 @@ class Preprocessing:
     def fit(cls, kind: str, X: np.ndarray, rows: np.ndarray, maximum: float = 1.0) -> Preprocessing:
         """Fit to the given ``rows`` of ``X`` (n × ...) alone; ``maximum`` stands for 1 where kind is "none".
 
-        "auto" is "standard" for a table (n × features) and "none" for bytes and for pictures.
+        "auto" is "standard" for a table (n × features) and "none" for bytes and for pictures; in pictures of
+        other numbers, the largest magnitude in these rows stands for 1.
         Raises `DataError` if no feature varies, or if one varies by more than float64 can hold.
         """
         shape = X.shape[1:]
-        if kind == "auto":
-            kind = "none" if X.dtype == np.uint8 or X.ndim > 2 else "standard"
         first = X[rows[:1]]
         if all((X[rows[part]] == first).all() for part in parts(len(rows), first.size)):
             raise DataError(
                 f"all features are constant in the {len(rows)} training samples, there is nothing to learn: "
                 "check how X was made, or take more samples"
             )
+        if kind == "auto" and X.ndim > 2 and X.dtype != np.uint8:
+            # Compared as they are: the magnitude of the lowest integer is no integer of its type.
+            extremes = [(X[rows[part]].max(), X[rows[part]].min()) for part in parts(len(rows), first.size)]
+            kind, maximum = "none", max(max(float(high), -float(low)) for high, low in extremes)
+        elif kind == "auto":
+            kind = "none" if X.dtype == np.uint8 else "standard"
         if kind == "none":
             return cls(kind, shape, scale=torch.tensor(maximum, dtype=torch.float64))
 

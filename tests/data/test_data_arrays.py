@@ -185,7 +185,7 @@ BAD = {
         {"y": (np.eye(4)[Y] * 0.9).argmax(axis=1)},
     ),
     "several labels": (
-        {"X": samples(), "y": np.eye(4, dtype=int)[Y] + [1, 0, 0, 0]},
+        {"X": samples(), "y": np.eye(4, dtype=int)[Y] | [1, 0, 0, 0]},
         r"single one",
         {"y": Y},
     ),

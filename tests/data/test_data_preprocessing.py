@@ -125,6 +125,22 @@ def test_the_default_standardizes_tables_and_leaves_pixels(save, case):
         assert data.train.X.max() == 1
 
 
+@pytest.mark.parametrize("factor", [1e-20, 1 / 255, 1, 4095, 1e30])
+def test_pictures_of_any_numbers_are_divided_by_their_largest_magnitude(save, factor):
+    pictures = PICTURES.astype(float)
+    for X, largest in ((pictures, 255), (pictures - 200, 200)):
+        data = load(save(X * factor, arrays={"X_test": X[:8] * factor, "y_test": Y[:8]}))
+        torch.testing.assert_close(data.test.X, torch.from_numpy(X[:8].reshape(8, -1) / largest).float())
+        untouched = load(save(X * factor, standardize="none")).train.X
+        assert untouched.abs().max() == pytest.approx(largest * factor)
+
+
+def test_integers_without_a_magnitude(save):
+    X = PICTURES.astype(np.int8)
+    X[0, 0, 0] = -128
+    assert load(save(X, validation=0, test=0.01)).train.X.min() == -1
+
+
 def test_bytes_of_0_and_1_are_no_pixels(save):
     X = (PICTURES > 127).astype(np.uint8)
     assert load(save(X)).train.X.max() == 1
@@ -159,6 +175,11 @@ def test_types(save, kind):
     assert torch.equal(data.train.X.sort(dim=0).values, data.test.X.sort(dim=0).values)
     reference = (X - X.astype(float).mean(axis=0)) / X.astype(float).std(axis=0)
     torch.testing.assert_close(data.test.X, torch.from_numpy(reference.astype(np.float32)))
+
+
+def test_long_doubles_keep_the_precision_of_doubles(save):
+    ours = load(save((table() + 1e6).astype("longdouble"))).train.X
+    torch.testing.assert_close(ours, load(save(table())).train.X)
 
 
 def test_huge_integers(save):

@@ -191,3 +191,10 @@ def test_parquet_without_its_reader(tmp_path, monkeypatch):
         DataError, match=r"\.parquet files needs pyarrow .*pip install 'nmfdnn\[tables\]', or"
     ):
         load(Arrays(path=str(tmp_path / "a.parquet")))
+
+
+def test_a_missing_label(config):
+    table = frame()
+    table.loc[4, "species"] = None
+    with pytest.raises(DataError, match=r"missing or infinite ones in the column species;"):
+        load(config(table))
