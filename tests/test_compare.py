@@ -2,7 +2,7 @@ import csv
 import json
 import os
 from pathlib import Path
-from statistics import stdev
+from statistics import fmean, stdev
 
 import pytest
 from matplotlib.image import imread
@@ -480,6 +480,55 @@ def test_main_prints_and_writes_picture_and_csv(
     assert float(nmf["test_error_std"]) == pytest.approx(stdev([4, 6]))
     assert (nmf["seconds_to_5.5"], nmf["reached_5.5"]) == ("16.0", "1")
     assert (bp["test_error_std"], bp["seconds_to_5.5"], bp["reached_5.5"]) == ("", "", "0")
+
+
+def test_every_number_of_the_csv_is_the_one_that_the_files_give(sweep: Path, tmp_path: Path) -> None:
+    extra = {"validation_error": 3.25, "warnings": ["chance"], "seed": 3, "peak_memory_mb": 131.0}
+    make_run(sweep / "sweep/3", [31, 17, 12, 7], pace=3.5, train_error=2.125, pretrain_seconds=1.5, **extra)
+    main(
+        [
+            str(sweep),
+            "--errors",
+            "17",
+            "8",
+            "--output",
+            str(tmp_path / "x.png"),
+            "--csv",
+            str(tmp_path / "x.csv"),
+        ]
+    )
+    with (tmp_path / "x.csv").open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    members = [[sweep / "sweep/0", sweep / "sweep/1", sweep / "sweep/3"], [sweep / "sweep/2/bp"]]
+    for row, folders in zip(rows, members, strict=True):
+        summaries = [json.loads((folder / "summary.json").read_text(encoding="utf-8")) for folder in folders]
+        assert row["runs"] == str(len(folders))
+        assert row["runs_with_warnings"] == str(sum("warnings" in summary for summary in summaries))
+        for key in (
+            "train_error",
+            "validation_error",
+            "test_error",
+            "pretrain_seconds",
+            "train_seconds",
+            "peak_memory_mb",
+        ):
+            values = [summary[key] for summary in summaries if summary[key] is not None]
+            assert row[f"{key}_mean"] == (str(fmean(values)) if values else "")
+            assert row[f"{key}_std"] == (str(stdev(values)) if len(values) > 1 else "")
+        for error in (17, 8):
+            times = []
+            for folder, summary in zip(folders, summaries, strict=True):
+                with (folder / "metrics.csv").open(newline="", encoding="utf-8") as file:
+                    reached = [
+                        float(r["train_seconds"])
+                        for r in csv.DictReader(file)
+                        if float(r["test_error"]) <= error
+                    ]
+                times += [summary["pretrain_seconds"] + reached[0]] if reached else []
+            assert row[f"reached_{error}"] == str(len(times))
+            assert row[f"seconds_to_{error}"] == (str(fmean(times)) if times else "")
+    assert [row["method"] for row in rows] == ["nmf", "bp"]
+    assert rows[0]["seconds_to_17"] == str(fmean([12, 18, 5]))
 
 
 def test_main_warns_about_repeated_seeds_and_mixed_devices(
