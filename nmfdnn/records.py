@@ -8,10 +8,11 @@ from __future__ import annotations
 import csv
 import io
 import json
-import os
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
+
+from .files import replace_text
 
 METRICS = "metrics.csv"
 SUMMARY = "summary.json"
@@ -52,13 +53,6 @@ class Record:
         return row
 
 
-def replace_text(path: Path, text: str) -> None:
-    """Write a file through a temporary one, so that a kill at any moment leaves the old or the new text."""
-    temporary = path.with_name(f".{path.name}")
-    temporary.write_text(text)
-    os.replace(temporary, path)
-
-
 def write_metrics(folder: Path, records: list[Record]) -> None:
     """Write `metrics.csv` whole: at every moment it is complete."""
     rows = [record.row() for record in records]
@@ -72,7 +66,7 @@ def write_metrics(folder: Path, records: list[Record]) -> None:
 
 def read_metrics(folder: Path) -> list[dict[str, float | None]]:
     """Rows of `metrics.csv`, an empty cell as None."""
-    with (folder / METRICS).open(newline="") as file:
+    with (folder / METRICS).open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     return [{column: float(cell) if cell else None for column, cell in row.items()} for row in rows]
 
@@ -84,5 +78,5 @@ def write_summary(folder: Path, summary: dict[str, Any]) -> None:
 
 def read_summary(folder: Path) -> dict[str, Any]:
     """The contents of `summary.json`."""
-    summary: dict[str, Any] = json.loads((folder / SUMMARY).read_text())
+    summary: dict[str, Any] = json.loads((folder / SUMMARY).read_text(encoding="utf-8"))
     return summary
