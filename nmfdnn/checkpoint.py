@@ -7,13 +7,13 @@ archive whose members carry CRCs; all are verified before anything is used.
 from __future__ import annotations
 
 import logging
-import os
 import zipfile
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from . import files
 from .errors import CheckpointError
 
 CURRENT = "checkpoint.pt"
@@ -24,14 +24,12 @@ log = logging.getLogger(__name__)
 
 def save(folder: Path, state: dict[str, Any]) -> None:
     """Write `state` as the newest checkpoint of `folder`; the newest so far becomes the previous one."""
-    temporary, current = folder / f".{CURRENT}", folder / CURRENT
-    with temporary.open("wb") as file:
-        torch.save(state, file)
-        file.flush()
-        os.fsync(file.fileno())
-    if current.exists():
-        os.replace(current, folder / PREVIOUS)
-    os.replace(temporary, current)
+    files.replace(folder / CURRENT, lambda file: torch.save(state, file), previous=folder / PREVIOUS)
+
+
+def exists(folder: Path) -> bool:
+    """Whether there is something to continue in `folder`."""
+    return any((folder / name).exists() for name in (CURRENT, PREVIOUS))
 
 
 def load(folder: Path, device: torch.device) -> dict[str, Any] | None:

@@ -2,40 +2,67 @@
 
 from __future__ import annotations
 
+import errno
 import logging
+import os
+import re
+import shlex
+import signal
 import sys
+import traceback
 from dataclasses import replace
 from pathlib import Path
+from types import FrameType
+from typing import Any, NoReturn
 
 import hydra
+import torch
 from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
 from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import MissingMandatoryValue
+from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
+from . import __version__, checkpoint
 from .config import Config
 from .data import SCHEMAS
 from .errors import CheckpointError, ConfigError, NmfdnnError
-from .experiment import run
-from .records import replace_text
+from .experiment import MAY_CHANGE, run
+from .files import fresh_folder, locked, replace_text
+from .records import SUMMARY
 from .text import print_anything
 
-RESOLVED = "config.yaml"
+RESOLVED, OVERRIDES = "config.yaml", "overrides.yaml"
+REMEDIES = {
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), "free some space there"),
+    **dict.fromkeys(
+        (errno.EACCES, errno.EPERM, errno.EROFS), "change its permissions, or choose another place"
+    ),
+}
+"""For what a system can refuse."""
 
 log = logging.getLogger(__name__)
 
 
-def register_schemas() -> None:
-    """Make the typed schemas known to Hydra, so that a typo or a wrong type fails at the start."""
+class Terminated(KeyboardInterrupt):
+    """SIGTERM, which ends a run as Ctrl-C does."""
+
+
+def register() -> None:
+    """Make known to Hydra the typed schemas, so that a typo or a wrong type fails at the start, and `fresh`.
+
+    `${fresh:PATH}` is a folder that was not there before, for runs that start in the same second.
+    """
     store = ConfigStore.instance()
     store.store(name="schema", node=Config)
     for name, schema in SCHEMAS.items():
         store.store(group="data", name=f"schema_{name}", node=schema)
+    OmegaConf.register_new_resolver("fresh", fresh_folder, use_cache=True, replace=True)
 
 
-register_schemas()
+register()
 
 
 def to_config(cfg: DictConfig) -> Config:
@@ -48,40 +75,66 @@ def to_config(cfg: DictConfig) -> Config:
         config = OmegaConf.to_object(cfg)
     except MissingMandatoryValue as error:
         raise ConfigError(f"{error.full_key} must be set: add {error.full_key}=VALUE") from error
+    except OmegaConfBaseException as error:
+        raise ConfigError(_in_one_line(error)) from error
     assert isinstance(config, Config)
     return config
 
 
-def stored_config(folder: Path, cfg: DictConfig, overrides: list[str]) -> DictConfig:
-    """The configuration of the run in `folder`, which a resumed run continues with.
+def _plain(overrides: Any) -> list[str]:
+    """As they were typed, interpolations unresolved."""
+    plain = OmegaConf.to_container(overrides, resolve=False)
+    assert isinstance(plain, list)
+    return [str(override) for override in plain]
+
+
+def _in_one_line(error: Exception) -> str:
+    """What OmegaConf says over several lines."""
+    first = str(error).strip().splitlines()[0]
+    key = getattr(error, "full_key", None)
+    return f"{key}: {first}" if key else first
+
+
+def stored_run(folder: Path, cfg: DictConfig, overrides: list[str]) -> tuple[DictConfig, list[str]]:
+    """Configuration and overrides of the run in `folder`, which a resumed run continues with.
 
     Raises:
-        CheckpointError: an override asks for another value than the stored one; only `epochs` may change.
+        CheckpointError: they are missing or damaged, or an override asks for another value than the stored
+            one; only what is in `MAY_CHANGE` may change.
     """
-    path = folder / RESOLVED
-    if not path.exists():
-        log.warning("resume=true, but %s holds no run yet: starting one", folder)
-        return cfg
-    loaded = OmegaConf.load(path)
-    name = OmegaConf.select(loaded, "data.name")
-    if name not in SCHEMAS:
-        raise CheckpointError(f"{path} names no known data set: the run cannot be continued")
-    data = OmegaConf.structured(SCHEMAS[name])
-    stored = OmegaConf.merge(OmegaConf.structured(Config), {"data": data}, loaded)
-    assert isinstance(stored, DictConfig)
+    start_again = "start the run again in another hydra.run.dir"
+    try:
+        loaded, original = (OmegaConf.load(folder / name) for name in (RESOLVED, OVERRIDES))
+        data = OmegaConf.structured(SCHEMAS[OmegaConf.select(loaded, "data.name")])
+        stored = OmegaConf.merge(OmegaConf.structured(Config), {"data": data}, loaded)
+        assert isinstance(stored, DictConfig)
+        assert isinstance(original, ListConfig)
+        kept = _plain(original)
+    except FileNotFoundError as error:
+        raise CheckpointError(
+            f"{error.filename} is missing, so the run cannot be continued: {start_again}"
+        ) from error
+    except OSError:
+        raise
+    except Exception as error:  # anything may be in a damaged file
+        raise CheckpointError(
+            f"{RESOLVED} or {OVERRIDES} in {folder} is damaged, so the run cannot be continued: {start_again}"
+        ) from error
     for override in OverridesParser.create().parse_overrides(overrides):
         key = override.key_or_group
-        if key == "epochs":
-            stored.epochs = cfg.epochs
-        if key in ("resume", "epochs"):
+        if key == "resume":
             continue
-        asked, kept = OmegaConf.select(cfg, key), OmegaConf.select(stored, key)
-        if asked != kept:
+        asked = OmegaConf.select(cfg, key)
+        if key in MAY_CHANGE:
+            OmegaConf.update(stored, key, asked)
+            kept = [o for o in kept if o.partition("=")[0] != key] + [str(override.input_line)]
+        elif asked != OmegaConf.select(stored, key):
             raise CheckpointError(
-                f"the run in {folder} has {key}={kept}, not {asked}: leave {override.input_line!r} out to "
-                "continue it, or start a run in another hydra.run.dir (only epochs may change)"
+                f"the run in {folder} has {key}={OmegaConf.select(stored, key)}, not {asked}: leave "
+                f"{override.input_line!r} out to continue it, or start a run in another hydra.run.dir "
+                f"(only {', '.join(MAY_CHANGE)} may change)"
             )
-    return stored
+    return stored, kept
 
 
 @hydra.main(version_base="1.3", config_path="pkg://nmfdnn.configs", config_name="config")
@@ -89,23 +142,20 @@ def _job(cfg: DictConfig) -> float | None:
     """One run; returns for sweepers the validation error in %, without validation the training error."""
     hydra_config = HydraConfig.get()
     folder = Path(hydra_config.runtime.output_dir)
-    overrides = list(hydra_config.overrides.task)
     try:
-        resume = bool(cfg.resume)
-        cfg.resume = False  # a property of this invocation, not of the run
-        if resume:
-            cfg = stored_config(folder, cfg, overrides)
-        elif (folder / RESOLVED).exists():
-            raise CheckpointError(
-                f"{folder} already holds a run: add resume=true to continue it, or change hydra.run.dir"
-            )
-        config = replace(to_config(cfg), resume=resume)
-        config.torch_device()
-        text = OmegaConf.to_yaml(cfg, resolve=True)
-        replace_text(folder / RESOLVED, text)
-        summary = run(config, folder, text, overrides)
-    except NmfdnnError as error:
-        log.error("%s", error)
+        with locked(folder):
+            overrides = hydra_config.overrides
+            summary = _run(cfg, folder, _plain(overrides.task), _plain(overrides.hydra))
+    except KeyboardInterrupt as stop:
+        log.warning("%s: %s", _name(stop), _what_next(folder))
+        sys.exit(_exit_code(stop))
+    except Exception as error:
+        message = _message(error)
+        if message is None:
+            raise
+        if not isinstance(error, NmfdnnError):
+            message += f"; then {_what_next(folder)}"
+        log.error("%s", message)
         if hydra_config.mode == RunMode.MULTIRUN:
             raise  # Hydra notes the failure and goes on with the other jobs
         sys.exit(2)
@@ -114,15 +164,96 @@ def _job(cfg: DictConfig) -> float | None:
     return float(summary["train_error"] if validation is None else validation)
 
 
-def _farewell(summary: dict[str, object], folder: Path) -> None:
-    held_out = (
-        "" if summary["validation_error"] is None else f"validation {summary['validation_error']:.2f} %, "
-    )
+def _run(cfg: DictConfig, folder: Path, overrides: list[str], of_hydra: list[str]) -> dict[str, Any]:
+    """Start or continue the run of `folder`, which this process holds."""
+    resume = to_config(cfg).resume
+    cfg.resume = False  # a property of this invocation, not of the run
+    asked = [override for override in overrides if override.partition("=")[0] != "resume"]
+    begun = checkpoint.exists(folder) or (folder / SUMMARY).exists()
+    if resume and (begun or (folder / RESOLVED).exists()):
+        cfg, asked = stored_run(folder, cfg, overrides)
+        if not begun:
+            log.info("%s holds no checkpoint yet: starting from the beginning", folder)
+    elif resume:
+        # A folder and settings that were both asked for: a command that starts or continues, for job queues.
+        named = any(re.match(r"hydra\.(run|sweep)\.dir=", override) for override in of_hydra)
+        if not named or all(override.partition("=")[0] in MAY_CHANGE for override in asked):
+            raise CheckpointError(
+                f"resume=true, but {folder} holds no run: set hydra.run.dir to the folder of the run to "
+                "continue, or leave resume=true out to start one"
+            )
+        log.info("%s holds no run yet: starting one", folder)
+    elif begun:
+        raise CheckpointError(
+            f"{folder} already holds a run: add resume=true to continue it, or change hydra.run.dir"
+        )
+    config = replace(to_config(cfg), resume=resume)
+    config.torch_device()
+    text = OmegaConf.to_yaml(cfg, resolve=True)
+    replace_text(folder / OVERRIDES, OmegaConf.to_yaml(OmegaConf.create(asked)))
+    replace_text(folder / RESOLVED, text)
+    return run(config, folder, text, asked)
+
+
+def _message(error: BaseException) -> str | None:
+    """What to tell of an error that a user can cause, in one line; None for any other, which is a defect."""
+    if isinstance(error, NmfdnnError):
+        return str(error)
+    if isinstance(error, HydraException):
+        # The cause says which key; Hydra would print both.
+        told = (
+            f"{error}: {_in_one_line(error.__cause__)}"
+            if isinstance(error.__cause__, Exception)
+            else str(error)
+        )
+        return told
+    if isinstance(error, OmegaConfBaseException):
+        return _in_one_line(error)
+    if isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error):
+        return "there is not enough memory: choose narrower layers, smaller batches or fewer samples"
+    if isinstance(error, OSError):
+        where = f" {error.filename}" if error.filename else ""
+        remedy = REMEDIES.get(error.errno or 0, "check that path")
+        return f"cannot read or write{where}: {error.strerror or error}: {remedy}"
+    if isinstance(error.__cause__, OSError):  # the logging module hides why it cannot open its file
+        return _message(error.__cause__)
+    frame = list(traceback.walk_tb(error.__traceback__))[-1][0]
+    if frame.f_globals.get("__name__", "").partition(".")[0] in ("hydra", "omegaconf"):
+        return f"no configuration can be made of {shlex.join(sys.argv[1:])}: {error}"
+    return None
+
+
+def _what_next(folder: Path) -> str:
+    if not checkpoint.exists(folder):
+        return "nothing is to be continued, since there is no checkpoint yet; start the run again"
+    return f"continue with   {continuing(folder)}"
+
+
+def continuing(folder: Path) -> str:
+    """The command that continues the run of `folder`, as a shell takes it."""
+    value = str(folder)
+    if not re.fullmatch(r"[\w./+:@-]+", value, re.ASCII):  # Hydra's own grammar, inside the shell's
+        value = "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"
+    return f"nmfdnn resume=true {shlex.quote(f'hydra.run.dir={value}')}"
+
+
+def _name(stop: KeyboardInterrupt) -> str:
+    return "terminated" if isinstance(stop, Terminated) else "interrupted"
+
+
+def _exit_code(stop: KeyboardInterrupt) -> int:
+    return 128 + (signal.SIGTERM if isinstance(stop, Terminated) else signal.SIGINT)
+
+
+def _farewell(summary: dict[str, Any], folder: Path) -> None:
+    last = summary["last"]
+    kept_epoch = summary["best_validation_epoch"]
+    if kept_epoch is not None and kept_epoch != last["epoch"]:
+        log.info("last epoch: %s", _errors(last))
     log.info(
-        "train %.2f %%, %stest %.2f %% after %d epochs: %.1f s pre-training + %.1f s training, %.0f MB",
-        summary["train_error"],
-        held_out,
-        summary["test_error"],
+        "%s%s after %g epochs: %.1f s pre-training + %.1f s training, %.0f MB",
+        "" if kept_epoch is None else f"kept, of epoch {kept_epoch:g}: ",
+        _errors(summary),
         summary["epochs_trained"],
         summary["pretrain_seconds"],
         summary["train_seconds"],
@@ -132,7 +263,33 @@ def _farewell(summary: dict[str, object], folder: Path) -> None:
     log.info("curves and pictures: tensorboard --logdir %s", folder)
 
 
+def _errors(of: dict[str, Any]) -> str:
+    names = [name for name in ("train", "validation", "test") if of[f"{name}_error"] is not None]
+    return ", ".join(f"{name} {of[f'{name}_error']:.2f} %" for name in names)
+
+
+def _terminate(_signal: int, _frame: FrameType | None) -> NoReturn:
+    raise Terminated
+
+
 def main() -> None:
     """Entry point."""
     print_anything()
-    _job()
+    if "--version" in sys.argv[1:]:
+        print(f"nmfdnn {__version__}")
+        return
+    debugging = os.environ.get("HYDRA_FULL_ERROR") == "1"
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra hands errors on; otherwise it prints tracebacks itself
+    logging.raiseExceptions = False  # a log that cannot be written, on a full disk, is not worth a traceback
+    signal.signal(signal.SIGTERM, _terminate)
+    try:
+        _job()
+    except KeyboardInterrupt as stop:
+        print(f"{_name(stop)} before a run began: nothing is to be continued", file=sys.stderr)
+        sys.exit(_exit_code(stop))
+    except Exception as error:
+        message = _message(error)
+        if debugging or message is None:
+            raise
+        print(message, file=sys.stderr)
+        sys.exit(2)

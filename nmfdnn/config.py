@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+import math
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
 
 import torch
 
@@ -17,6 +20,9 @@ METHODS = ("nmf", "jacobi", "bp")
 DEVICES = ("auto", "cpu", "cuda")
 DTYPES = ("float32", "float64")
 PRECISIONS = ("highest", "high", "medium")
+THREADS_PER_CPU = 4
+EPOCHS = 10**9
+"""More than any run can have; counters and rates stay exact up to there."""
 
 
 @dataclass
@@ -28,13 +34,13 @@ class Config:
         experiment: name of the recipe, for the record.
         method: "nmf" (alternating factorizations, layer after layer), "jacobi" (all layers from one
             forward pass) or "bp" (backpropagation).
-        epochs: passes over the training data.
+        epochs: passes over the training data, in [0, 10⁹].
         records_per_epoch: evaluations in each epoch, at equal distances, at most one a mini-batch. Each
             gives a row of `metrics.csv` and a checkpoint; those at the end of an epoch go to TensorBoard.
         seed: of the split, the start and the order of the data, ≥ 0.
         device: "auto" (cuda where there is one), "cpu" or "cuda".
         dtype: "float32" or "float64".
-        threads: CPU threads; null leaves PyTorch's choice.
+        threads: CPU threads, at most four for each CPU of the machine; null leaves PyTorch's choice.
         kernels: element-wise backend, "reference" or "compiled".
         matmul_precision: of float32 products on CUDA: "highest" is full float32, the others allow TF32, BF16.
         patience: stop after so many epochs without a better validation error; null trains all epochs.
@@ -70,15 +76,27 @@ class Config:
             ("matmul_precision", PRECISIONS),
         ):
             require(getattr(self, key) in choices, key, f"one of {', '.join(choices)}", getattr(self, key))
-        require(self.epochs >= 0, "epochs", "≥ 0", self.epochs)
+        require(0 <= self.epochs <= EPOCHS, "epochs", "≥ 0 and at most 10⁹", self.epochs)
         require(self.records_per_epoch >= 1, "records_per_epoch", "≥ 1", self.records_per_epoch)
         require(0 <= self.seed < 2**63, "seed", "in [0, 2^63)", self.seed)
-        require(self.threads is None or self.threads >= 1, "threads", "null or ≥ 1", self.threads)
+        cpus = os.cpu_count() or 1
+        require(
+            self.threads is None or 1 <= self.threads <= THREADS_PER_CPU * cpus,
+            "threads",
+            f"null or ≥ 1 and at most {THREADS_PER_CPU * cpus}, {THREADS_PER_CPU} for each of {cpus} CPUs",
+            self.threads,
+        )
         require(self.patience is None or self.patience >= 1, "patience", "null or ≥ 1", self.patience)
         if self.patience is not None and self.data.validation == 0:
             raise ConfigError(
                 "patience needs a validation part: set data.validation above 0, or patience=null"
             )
+        for key, value in self.flat().items():
+            require(not isinstance(value, float) or math.isfinite(value), key, "finite", value)
+
+    def flat(self) -> dict[str, Any]:
+        """Every value under its full key, as nmf.omega."""
+        return dict(_flat(asdict(self)))
 
     def torch_device(self) -> torch.device:
         """The device to run on.
@@ -109,3 +127,11 @@ class Config:
                     require(False, key, f"at most the {samples} training samples", part.batch_size)
                 parts[name] = replace(part, batch_size=samples)
         return replace(self, **parts)
+
+
+def _flat(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in values.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value

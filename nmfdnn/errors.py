@@ -19,6 +19,10 @@ class CheckpointError(NmfdnnError):
     """A checkpoint is missing, damaged or belongs to another configuration."""
 
 
+class FolderBusyError(NmfdnnError):
+    """Another process is running in the folder."""
+
+
 class SingularMatrixError(NmfdnnError):
     """A system cannot be solved as it stands."""
 

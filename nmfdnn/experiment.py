@@ -3,100 +3,117 @@
 from __future__ import annotations
 
 import logging
-import platform
-import resource
-import subprocess
+import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
-from . import __version__, checkpoint
-from .config import METHODS, Config
+from . import checkpoint
+from .config import Config
 from .data import Dataset, load
+from .errors import CheckpointError
 from .kernels import kernels
+from .memory import require_memory, reset_peak_memory
 from .network import Network
-from .records import Record, write_metrics, write_summary
-from .tracking import Hyperparameter, Tracker
-from .training import AlternatingTrainer, BackpropTrainer, JacobiTrainer, Start, Trainer, starting_network
+from .progress import Progress
+from .records import write_metrics, write_summary
+from .results import evaluate, finished, hyperparameters, line, summarise, write_network
+from .tracking import Tracker
+from .training import (
+    AlternatingTrainer,
+    BackpropTrainer,
+    Epoch,
+    JacobiTrainer,
+    Start,
+    Trainer,
+    starting_network,
+)
 
 log = logging.getLogger(__name__)
 
 START, ORDER = 0, 1
+FORMAT = 2
+"""Of checkpoints; another number is refused."""
 
-
-@dataclass
-class Progress:
-    """What a run has so far, besides the trainer's own state."""
-
-    records: list[Record] = field(default_factory=list)
-    pretrain_seconds: float = 0.0
-    best: list[Tensor] = field(default_factory=list)
-    best_epoch: float = 0
-
-    def state(self) -> dict[str, Any]:
-        """As plain containers and tensors."""
-        return {**vars(self), "records": [asdict(record) for record in self.records]}
-
-    @classmethod
-    def from_state(cls, state: dict[str, Any]) -> Progress:
-        """The inverse of `state`."""
-        return cls(**{**state, "records": [Record(**record) for record in state["records"]]})
+MAY_CHANGE = ("epochs", "threads", "data.path", "data.root", "data.download")
+"""Keys that may have other values when a run is continued; a digest guards the data, wherever they lie."""
 
 
 def run(config: Config, folder: Path, config_text: str = "", overrides: Sequence[str] = ()) -> dict[str, Any]:
     """Train as `config` says, write everything into `folder`, and return the summary.
 
+    `network.pt` and then `summary.json` are written last: a summary marks a finished run.
+
     Args:
         config: the run.
-        folder: an existing folder; with `config.resume` it may hold a checkpoint to continue from.
+        folder: an existing folder that no other process uses; with `config.resume` it may hold a checkpoint
+            to continue from.
         config_text: the resolved configuration, for the record.
         overrides: what was asked for explicitly, for the record and for `Config.fit_batches`.
 
     Raises:
+        CheckpointError: the checkpoint belongs to another configuration or to other data.
         NmfdnnError: bad data, an impossible configuration, or a run that diverged; what was computed stays.
+        OSError: `folder` cannot be written; what was written before stays good.
     """
-    device = prepare(config)
-    data = load(config.data, seed=config.seed, device=device, dtype=getattr(torch, config.dtype))
-    fitted = config.fit_batches(len(data.train), overrides)
-    for name in METHODS:
-        if getattr(fitted, name) != getattr(config, name) and config.method == name:
-            asked, size = getattr(config, name).batch_size, getattr(fitted, name).batch_size
-            log.info("%s.batch_size lowered from %d to all %d training samples", name, asked, size)
-    config = fitted
-    log.info("%s on %s (%s, %s)", config.method, data.name, device, config.dtype)
+    summary = _run(config, folder, config_text, overrides)
+    for warning in summary["warnings"]:
+        log.warning("%s", warning)
+    return summary
 
+
+def _run(config: Config, folder: Path, config_text: str, overrides: Sequence[str]) -> dict[str, Any]:
+    device = prepare(config)
     saved = checkpoint.load(folder, device) if config.resume else None
+    if saved:
+        _require_same_config(config, saved, folder)
+    data = load(config.data, seed=config.seed, device=device, dtype=getattr(torch, config.dtype))
+    if saved and saved["data"] != data.digest:
+        raise CheckpointError(
+            f"the data are not those that the run in {folder} was trained on: bring those back to continue "
+            "it, or start a run in another hydra.run.dir"
+        )
+    fitted = config.fit_batches(len(data.train), overrides)
+    asked, size = getattr(config, config.method).batch_size, getattr(fitted, config.method).batch_size
+    if size < asked:
+        log.info("%s.batch_size lowered from %d to all %d training samples", config.method, asked, size)
+    require_memory(config, [data.features, *config.network.hidden, data.n_classes], len(data.train), device)
+
     progress = Progress.from_state(saved["progress"]) if saved else Progress()
-    with Tracker(folder, resumed_at=int(progress.records[-1].epoch) if saved else None) as tracker:
+    if saved:
+        summary = finished(folder, config, progress)
+        if summary is not None:
+            log.info("this run has ended, after epoch %g: there is nothing to continue", progress.last.epoch)
+            return summary
+        _tell_continuation(config, saved["config"]["epochs"], progress, folder)
+    log.info("%s on %s (%s, %s)", config.method, data.name, device, config.dtype)
+    with Tracker(folder, saved["events"] if saved else 0) as tracker:
         if saved:
-            log.info("continuing after epoch %g", progress.records[-1].epoch)
-            start = Start(Network(progress.best, config.network.bias), 0.0)
+            start = Start(Network(progress.weights, config.network.bias), 0.0)
         else:
             start = _start(config, data, _generator(config.seed, START))
             progress.pretrain_seconds = start.seconds
             tracker.start(config_text, data, start.layers)
-        trainer = _trainer(config, start.network, data, _generator(config.seed, ORDER))
+        trainer = _trainer(fitted, start.network, data, _generator(config.seed, ORDER))
+        running = _Running(config, data, trainer, progress, folder, tracker)
         if saved:
             trainer.load_state(saved["trainer"])
         else:
-            _record(trainer, data, progress, learning_rate=0.0)
-            _keep(folder, tracker, trainer, progress)
-        _train(config, data, trainer, progress, folder, tracker)
-        kept = Network(progress.best, config.network.bias)
-        summary = _summary(config, data, kept, progress, device, overrides)
-        write_summary(folder, summary)
-        torch.save({"weights": kept.weights, "bias": kept.bias}, folder / "network.pt")
-        metrics = {key: summary[key] for key in ("train_error", "test_error", "train_seconds")}
-        if data.validation is not None:
-            metrics["validation_error"] = summary["validation_error"]
-        tracker.end(kept, data, _hyperparameters(config), metrics)
+            running.record(Epoch(seconds=0.0, learning_rate=0.0))
+        running.train()
+        summary = summarise(config, data, progress, device, overrides)
+        write_network(folder, progress, config.network.bias, data)
+        names = ("train_error", "validation_error", "test_error", "train_seconds")
+        metrics = {name: summary[name] for name in names if summary[name] is not None}
+        kept = Network(progress.weights, config.network.bias)
+        tracker.end(kept, data, progress.last.epoch, hyperparameters(fitted), metrics)
+    write_summary(folder, summary)
     return summary
 
 
@@ -107,11 +124,53 @@ def prepare(config: Config) -> torch.device:
         torch.set_num_threads(config.threads)
     torch.set_float32_matmul_precision(config.matmul_precision)
     torch.manual_seed(config.seed)
-    if device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats(device)
-    else:
-        _reset_peak_memory()
+    reset_peak_memory(device)
     return device
+
+
+def _require_same_config(config: Config, saved: dict[str, Any], folder: Path) -> None:
+    if saved.get("format") != FORMAT:
+        raise CheckpointError(
+            f"the checkpoint in {folder} is not of this version of nmfdnn: continue it with the version that "
+            "wrote it, or start a run in another hydra.run.dir"
+        )
+    before, now = saved["config"], config.flat()
+    for key in sorted((before.keys() | now.keys()) - {"resume", *MAY_CHANGE}):
+        if before.get(key) != now.get(key):
+            raise CheckpointError(
+                f"the checkpoint in {folder} was written with {key}={before.get(key)}, the configuration "
+                f"there says {now.get(key)}: bring its own configuration back to continue it, or start a run "
+                "in another hydra.run.dir"
+            )
+
+
+def _tell_continuation(config: Config, epochs: int, progress: Progress, folder: Path) -> None:
+    """Say where a run goes on, and what another number of epochs than before means.
+
+    Raises:
+        CheckpointError: it has gone farther already.
+    """
+    done = progress.last.epoch
+    if config.epochs < done:
+        raise CheckpointError(
+            f"the run in {folder} has trained {done:g} epochs, which epochs={config.epochs} cannot undo: "
+            f"set epochs={math.ceil(done)} or more, or start a run in another hydra.run.dir"
+        )
+    log.info("continuing after epoch %g", done)
+    if config.epochs == epochs:
+        return
+    if config.method == "jacobi" or (config.method == "bp" and config.bp.schedule == "cosine"):
+        log.warning(
+            "epochs was %d, now %d: from here on the learning rate is what a run of %d epochs has, which is "
+            "not what it has had so far; so the result is not that of a run of %d epochs from the start",
+            *(epochs, config.epochs, config.epochs, config.epochs),
+        )
+    else:
+        log.info(
+            "epochs was %d, now %d: the learning rate does not depend on it, so the result is that of a run "
+            "of %d epochs from the start",
+            *(epochs, config.epochs, config.epochs),
+        )
 
 
 def _generator(seed: int, stream: int) -> torch.Generator:
@@ -143,172 +202,47 @@ def _trainer(config: Config, start: Network, data: Dataset, order: torch.Generat
     return AlternatingTrainer(start, X, labels, config.nmf, config.solver, order, element_wise, parts)
 
 
-def _train(
-    config: Config, data: Dataset, trainer: Trainer, progress: Progress, folder: Path, tracker: Tracker
-) -> None:
-    done = progress.records[-1].epoch
-    # disable=None: a bar on a terminal, nothing elsewhere; the log lines are there in both cases.
-    with logging_redirect_tqdm(), tqdm(total=config.epochs, initial=done, unit="epoch", disable=None) as bar:
-        while progress.records[-1].epoch < config.epochs:
-            last = progress.records[-1].epoch
-            if config.patience is not None and last - progress.best_epoch >= config.patience:
-                log.info("stopped early: no better validation error for %d epochs", config.patience)
-                break
-            epoch = trainer.epoch()
-            _record(trainer, data, progress, epoch.learning_rate, epoch.seconds, epoch.residuals)
-            _keep(folder, tracker, trainer, progress)
-            bar.update(progress.records[-1].epoch - last)
-            bar.set_postfix_str(f"test error {progress.records[-1].test_error:.2f} %")
+@dataclass
+class _Running:
+    """A run between its start and its end."""
 
+    config: Config
+    data: Dataset
+    trainer: Trainer
+    progress: Progress
+    folder: Path
+    tracker: Tracker
 
-def _record(
-    trainer: Trainer,
-    data: Dataset,
-    progress: Progress,
-    learning_rate: float,
-    seconds: float = 0.0,
-    residuals: Sequence[float] = (),
-) -> None:
-    """Evaluate the trainer's network, append the record, and keep the weights if they are the best so far."""
-    network = trainer.network
-    outputs = network.outputs(data.train.X)
-    before = progress.records[-1] if progress.records else None
-    record = Record(
-        epoch=_next_epoch(before.epoch, trainer.order.parts) if before else 0,
-        train_error=_error(outputs.argmax(dim=1), data.train.labels),
-        validation_error=(
-            _error(network.predict(data.validation.X), data.validation.labels) if data.validation else None
-        ),
-        test_error=_error(network.predict(data.test.X), data.test.labels),
-        objective=trainer.objective(outputs, data.train.labels),
-        train_seconds=(before.train_seconds if before else 0.0) + seconds,
-        learning_rate=learning_rate,
-        residuals=list(residuals),
-        weight_norms=[float(W.norm()) for W in network.weights],
-    )
-    errors = [r.validation_error for r in progress.records if r.validation_error is not None]
-    if record.validation_error is None or not errors or record.validation_error < min(errors):
-        progress.best, progress.best_epoch = network.weights, record.epoch
-    progress.records.append(record)
-    log.info("%s", _line(record))
+    def train(self) -> None:
+        """Train all epochs that are left, or until `patience` is spent."""
+        progress, epochs, patience = self.progress, self.config.epochs, self.config.patience
+        # disable=None: a bar on a terminal, nothing elsewhere; the log lines are there in both cases.
+        bar = tqdm(total=epochs, initial=progress.last.epoch, unit="epoch", disable=None)
+        with logging_redirect_tqdm(), bar:
+            while progress.last.epoch < epochs:
+                if patience is not None and progress.stale_epochs >= patience:
+                    log.info("stopped early: no better validation error for %d epochs", patience)
+                    break
+                before = progress.last.epoch
+                self.record(self.trainer.epoch())
+                bar.update(progress.last.epoch - before)
+                bar.set_postfix_str(f"test error {progress.last.test_error:.2f} %")
 
-
-def _next_epoch(epoch: float, parts: int) -> float:
-    """One part of an epoch later; a whole number is an int."""
-    done = round(epoch * parts) + 1
-    return done / parts if done % parts else done // parts
-
-
-def _error(predicted: Tensor, labels: Tensor) -> float:
-    return 100 * float((predicted != labels).double().mean())
-
-
-def _line(record: Record) -> str:
-    parts = [f"epoch {record.epoch:3g}", f"train {record.train_error:6.2f} %"]
-    if record.validation_error is not None:
-        parts.append(f"validation {record.validation_error:6.2f} %")
-    parts += [f"test {record.test_error:6.2f} %", f"objective {record.objective:.4g}"]
-    return "  ".join([*parts, f"{record.train_seconds:.1f} s"])
-
-
-def _keep(folder: Path, tracker: Tracker, trainer: Trainer, progress: Progress) -> None:
-    write_metrics(folder, progress.records)
-    if progress.records[-1].epoch % 1 == 0:
-        tracker.epoch(progress.records[-1])
-    checkpoint.save(folder, {"trainer": trainer.state(), "progress": progress.state()})
-
-
-def _summary(
-    config: Config,
-    data: Dataset,
-    kept: Network,
-    progress: Progress,
-    device: torch.device,
-    overrides: Sequence[str],
-) -> dict[str, Any]:
-    best = next(record for record in progress.records if record.epoch == progress.best_epoch)
-    return {
-        "method": config.method,
-        "experiment": config.experiment,
-        "data": data.name,
-        "layers": kept.widths,
-        "seed": config.seed,
-        "device": str(device),
-        "dtype": config.dtype,
-        "epochs": config.epochs,
-        "epochs_trained": progress.records[-1].epoch,
-        "train_error": best.train_error,
-        "validation_error": best.validation_error,
-        "test_error": best.test_error,
-        "best_validation_epoch": best.epoch if data.validation is not None else None,
-        "train_seconds": progress.records[-1].train_seconds,
-        "pretrain_seconds": progress.pretrain_seconds,
-        "peak_memory_mb": peak_memory_mb(device),
-        "parameters": kept.parameters,
-        "train_samples": len(data.train),
-        "threads": torch.get_num_threads(),
-        "versions": {
-            "nmfdnn": __version__,
-            "python": platform.python_version(),
-            "torch": torch.__version__,
-            "numpy": np.__version__,
-        },
-        "git_commit": git_commit(),
-        "overrides": [o for o in overrides if not o.startswith("resume=")],
-    }
-
-
-def _hyperparameters(config: Config) -> dict[str, Hyperparameter]:
-    """The part of the configuration that can matter for the result, flat, for TensorBoard's HParams tab.
-
-    Every run has the same keys, those of the other method being empty, because TensorBoard takes the table's
-    columns from the first run that it finds.
-    """
-    values: dict[str, Any] = {
-        "data": config.data.name,
-        **{key: getattr(config, key) for key in ("experiment", "method", "epochs", "seed", "dtype")},
-    }
-    for name in ("network", "solver", *METHODS):
-        for key, value in asdict(getattr(config, name)).items():
-            values[f"{name}.{key}"] = None if name in METHODS and name != config.method else value
-    plain = (str, int, float, bool, type(None))
-    return {key: value if isinstance(value, plain) else str(value) for key, value in values.items()}
-
-
-def peak_memory_mb(device: torch.device) -> float:
-    """Peak memory of this run in MB: allocated on CUDA, resident in the process on the CPU."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device) / 1e6
-    try:
-        status = Path("/proc/self/status").read_text()
-        line = next(line for line in status.splitlines() if line.startswith("VmHWM"))
-        return int(line.split()[1]) * 1024 / 1e6
-    except (OSError, StopIteration):
-        unit = 1 if platform.system() == "Darwin" else 1024
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
-
-
-def _reset_peak_memory() -> None:
-    """Restart the high-water mark, so that each job of a sweep reports its own (Linux only)."""
-    try:
-        Path("/proc/self/clear_refs").write_text("5")
-    except OSError:
-        log.debug("the peak memory covers the whole process: /proc/self/clear_refs cannot be written")
-
-
-def git_commit() -> str | None:
-    """Commit of the source tree that this package runs from, None where it is not a tracked checkout."""
-    source = Path(__file__)
-    try:
-        subprocess.run(
-            ["git", "ls-files", "--error-unmatch", source.name],
-            cwd=source.parent,
-            capture_output=True,
-            check=True,
-        )
-        answer = subprocess.run(
-            ["git", "rev-parse", "HEAD"], cwd=source.parent, capture_output=True, check=True, text=True
-        )
-    except (OSError, subprocess.CalledProcessError):
-        return None
-    return answer.stdout.strip()
+    def record(self, epoch: Epoch) -> None:
+        """Evaluate the network as it is after `epoch`, and bring everything on the disk up to date."""
+        progress, network = self.progress, self.trainer.network
+        before = progress.last if progress.records else None
+        progress.add(evaluate(network, self.trainer, self.data, before, epoch), network.weights)
+        log.info("%s", line(progress.last))
+        write_metrics(self.folder, progress.records)
+        if progress.last.epoch % 1 == 0:
+            self.tracker.epoch(progress.last)
+        state = {
+            "format": FORMAT,
+            "config": self.config.flat(),
+            "data": self.data.digest,
+            "events": self.tracker.size(),
+            "trainer": self.trainer.state(),
+            "progress": progress.state(),
+        }
+        checkpoint.save(self.folder, state)

@@ -8,10 +8,11 @@ from __future__ import annotations
 import csv
 import io
 import json
-import os
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
+
+from .files import replace_text
 
 METRICS = "metrics.csv"
 SUMMARY = "summary.json"
@@ -50,13 +51,6 @@ class Record:
             for layer, value in enumerate(row.pop(column), start=1):
                 row[f"{name}_{layer}"] = value
         return row
-
-
-def replace_text(path: Path, text: str) -> None:
-    """Write a file through a temporary one, so that a kill at any moment leaves the old or the new text."""
-    temporary = path.with_name(f".{path.name}")
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, path)
 
 
 def write_metrics(folder: Path, records: list[Record]) -> None:

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+import time
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 import torch
 from matplotlib.figure import Figure
-from tensorboard.backend.event_processing.event_accumulator import (  # type: ignore[import-untyped]
-    EventAccumulator,
-)
-from torch.utils.tensorboard import SummaryWriter
-from torch.utils.tensorboard.summary import hparams as hparams_summaries
+from tensorboard.compat.proto.event_pb2 import Event
+from tensorboard.compat.proto.summary_pb2 import Summary
+from tensorboard.summary.writer.record_writer import RecordWriter
+from torch.utils.tensorboard import summary as summaries
 
 from .data import Dataset
 from .factorization import affine
@@ -28,6 +28,7 @@ from .figures import (
     reconstruction_figure,
     weights_figure,
 )
+from .files import named
 from .network import Network
 from .records import Record
 from .training import PretrainedLayer
@@ -35,33 +36,35 @@ from .training import PretrainedLayer
 log = logging.getLogger(__name__)
 
 FOLDER = "tensorboard"
-PRETRAINING = "pretraining/"
+EVENTS = "events.out.tfevents.nmfdnn"
 SAMPLES = 12  # reconstructed samples
 MISTAKES = 40  # misclassified samples
+
+log = logging.getLogger(__name__)
 
 Hyperparameter = str | int | float | bool | None
 
 
 class Tracker:
-    """Writes one run's events into `folder`/tensorboard; a context manager.
+    """Writes one run's events into one file in `folder`/tensorboard; a context manager.
 
-    A resumed run continues its curves: what was recorded after epoch `resumed_at` is replaced.
+    A run that is continued keeps the first `size` bytes of it, what there was at its checkpoint, and writes
+    all that came later anew. So nothing is there twice, whenever the process before was killed.
     """
 
-    def __init__(self, folder: Path, resumed_at: int | None = None) -> None:
-        self._open = ExitStack()
-        self._folder = self._open.enter_context(_utf8(folder)) / FOLDER
-        self._epoch = resumed_at or 0
-        if resumed_at is None:
-            self._writer = SummaryWriter(str(self._folder))
-            return
-        # A purge by epoch would also take the end of the pre-training curves, whose steps are alternations.
-        curves = self._pretraining_curves()
-        self._writer = SummaryWriter(str(self._folder), purge_step=resumed_at + 1)
-        for tag, points in curves.items():
-            for step, value, seconds in points:
-                if step > resumed_at:
-                    self._writer.add_scalar(tag, value, step, walltime=seconds)
+    def __init__(self, folder: Path, size: int = 0) -> None:
+        path = folder / FOLDER / EVENTS
+        path.parent.mkdir(exist_ok=True)
+        path.touch()
+        self._path, self._epoch = path, 0
+        self._file = path.open("r+b")
+        if self._file.seek(0, os.SEEK_END) < size:
+            size = 0  # it was removed or cut: half an event would hide all that follows
+        self._file.truncate(size)
+        self._file.seek(size)
+        self._records = RecordWriter(self._file)
+        if size == 0:
+            self._write(Event(file_version="brain.Event:2"))
 
     def __enter__(self) -> Tracker:
         return self
@@ -69,8 +72,20 @@ class Tracker:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._writer.close()
-        self._open.close()
+        try:
+            self._file.close()
+        except OSError as failure:
+            if error is None:
+                raise named(failure, self._path) from None
+
+    def size(self) -> int:
+        """Bytes recorded so far; they are on the disk when this returns."""
+        try:
+            self._file.flush()
+            os.fsync(self._file.fileno())
+        except OSError as error:
+            raise named(error, self._path) from None
+        return self._file.tell()
 
     def start(self, config_text: str, dataset: Dataset, layers: Sequence[PretrainedLayer]) -> None:
         """Record what there is before the first epoch.
@@ -80,21 +95,17 @@ class Tracker:
             dataset: where its rows are images, the first layer's parts and reconstructions become pictures.
             layers: the pre-trained layers; may be empty.
         """
-        self._writer.add_text("config/resolved", f"```yaml\n{config_text.rstrip()}\n```", 0)
+        self._add(summaries.text("config/resolved", f"```yaml\n{config_text.rstrip()}\n```"), 0)
         for number, layer in enumerate(layers, start=1):
             for alternation, error in enumerate(layer.reconstruction, start=1):
-                self._writer.add_scalar(f"{PRETRAINING}reconstruction_layer_{number}", error, alternation)
+                self._scalar(f"pretraining/reconstruction_layer_{number}", error, alternation)
         if layers and is_image(dataset.image_shape):
-            self._picture("images/nmf_parts", lambda: parts_figure(layers[0].U, dataset.image_shape))
+            self._picture("images/nmf_parts", parts_figure, layers[0].U, dataset.image_shape)
             X = dataset.test.X
             X = X[torch.linspace(0, len(X) - 1, min(SAMPLES, len(X)), device=X.device).long()]
-
-            def reconstructions() -> Figure:
-                fit = affine(X, layers[0].W).relu() @ layers[0].U
-                return reconstruction_figure(X, fit, dataset.image_shape)
-
-            self._picture("images/reconstructions", reconstructions)
-        self._writer.flush()
+            fit = affine(X, layers[0].W).relu() @ layers[0].U
+            self._picture("images/reconstructions", reconstruction_figure, X, fit, dataset.image_shape)
+        self.size()
 
     def epoch(self, record: Record) -> None:
         """Record the end of a whole epoch; it is on the disk when this returns."""
@@ -110,14 +121,14 @@ class Tracker:
         }
         for tag, value in values.items():
             if value is not None:
-                self._writer.add_scalar(tag, value, int(record.epoch))
-        self._epoch = int(record.epoch)
-        self._writer.flush()
+                self._scalar(tag, value, int(record.epoch))
+        self.size()
 
     def end(
         self,
         network: Network,
         dataset: Dataset,
+        epoch: float,
         hparams: Mapping[str, Hyperparameter],
         metrics: dict[str, float],
     ) -> None:
@@ -126,16 +137,18 @@ class Tracker:
         Args:
             network: the weights that are kept.
             dataset: its test part gives the confusion matrix and, where the rows are images, the mistakes.
+            epoch: the last.
             hparams: one row of the HParams tab. To compare runs with different hyper-parameters, give each
                 run the same keys: None leaves a cell empty.
             metrics: final values beside it, shown as `hparam/NAME`.
         """
+        self._epoch = int(epoch)
         labels = dataset.test.labels.cpu()
         predicted = network.predict(dataset.test.X).cpu()
-        self._picture("images/confusion_matrix", lambda: confusion_figure(labels, predicted, dataset.classes))
+        self._picture("images/confusion_matrix", confusion_figure, labels, predicted, dataset.classes)
         if is_image(dataset.image_shape):
             W = network.weights[0][: dataset.features]
-            self._picture("images/first_layer_weights", lambda: weights_figure(W.T, dataset.image_shape))
+            self._picture("images/first_layer_weights", weights_figure, W.T, dataset.image_shape)
             wrong = (predicted != labels).nonzero().flatten()
             if len(wrong):
                 shown = wrong[:MISTAKES]
@@ -145,11 +158,9 @@ class Tracker:
                     f"{len(wrong)} of {len(labels)} test samples are misclassified{first}: true → predicted"
                 )
                 X = dataset.test.X[shown.to(dataset.test.X.device)]
-                self._picture(
-                    "images/misclassified", lambda: mistakes_figure(X, pairs, dataset.image_shape, title)
-                )
+                self._picture("images/misclassified", mistakes_figure, X, pairs, dataset.image_shape, title)
         self._hparams(hparams, {f"hparam/{name}": value for name, value in metrics.items()})
-        self._writer.flush()
+        self.size()
 
     def _hparams(self, hparams: Mapping[str, Hyperparameter], metrics: dict[str, float]) -> None:
         """One run, one row: `SummaryWriter.add_hparams` would open a second run for the same."""
@@ -158,39 +169,31 @@ class Tracker:
         values = {key: v for key, v in columns.items() if v is not None}
         # TensorBoard takes the columns from whichever run it finds first, so each run announces all of them.
         announced = {key: "" if v is None else v for key, v in columns.items()}
-        experiment, _, _ = hparams_summaries(announced, metrics)
-        _, session_start, session_end = hparams_summaries(values, metrics)
+        experiment, _, _ = summaries.hparams(announced, metrics)
+        _, session_start, session_end = summaries.hparams(values, metrics)
         for summary in (experiment, session_start, session_end):
-            self._writer._get_file_writer().add_summary(summary)
+            self._add(summary)
         for tag, value in metrics.items():
-            self._writer.add_scalar(tag, value, self._epoch)
+            self._scalar(tag, value, self._epoch)
 
-    def _picture(self, tag: str, draw: Callable[[], Figure]) -> None:
+    def _picture(self, tag: str, draw: Callable[..., Figure], *arguments: Any) -> None:
+        """Draw and record a picture. One that cannot be drawn, for whatever reason, is not worth a run."""
         try:
-            picture = pixels(draw())
-        except Exception as error:  # of whatever kind: no picture is worth a run
+            summary = summaries.image(tag, pixels(draw(*arguments)), dataformats="HWC")
+        except Exception as error:
             log.warning("the picture %s is left out: %s: %s", tag, type(error).__name__, error)
-            return
-        self._writer.add_image(tag, picture, self._epoch, dataformats="HWC")
+        else:
+            self._add(summary, self._epoch)
 
-    def _pretraining_curves(self) -> dict[str, list[tuple[int, float, float]]]:
-        """(step, value, wall time) of each pre-training curve that is on the disk."""
-        events = EventAccumulator(str(self._folder), size_guidance={"scalars": 0}).Reload()
-        return {
-            tag: [(e.step, e.value, e.wall_time) for e in events.Scalars(tag)]
-            for tag in events.Tags()["scalars"]
-            if tag.startswith(PRETRAINING)
-        }
+    def _scalar(self, tag: str, value: float, step: int) -> None:
+        self._add(summaries.scalar(tag, value), step)
 
+    def _add(self, summary: Summary, step: int = 0) -> None:
+        self._write(Event(summary=summary, step=step))
 
-@contextmanager
-def _utf8(folder: Path) -> Iterator[Path]:
-    """The folder under a name that TensorBoard can open: it takes all names for UTF-8."""
-    if os.fsencode(folder) == str(folder).encode("utf-8", "replace"):
-        yield folder
-        return
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        yield Path(f"/proc/self/fd/{handle}")
-    finally:
-        os.close(handle)
+    def _write(self, event: Event) -> None:
+        event.wall_time = time.time()
+        try:
+            self._records.write(event.SerializeToString())
+        except OSError as error:
+            raise named(error, self._path) from None

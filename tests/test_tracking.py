@@ -155,7 +155,7 @@ def test_resuming_replaces_what_came_later_and_nothing_else(tmp_path: Path) -> N
         tracker.start("epochs: 2", data, [layer(16)])
         for epoch in range(4):  # killed after epoch 3; the checkpoint is of epoch 1
             tracker.epoch(record(epoch))
-    with Tracker(tmp_path, resumed_at=1) as tracker:
+    with Tracker(tmp_path, size) as tracker:
         for epoch in (2, 3):
             tracker.epoch(record(epoch, offset=0.5))
         tracker.end(network(16), data, HPARAMS, {"test_error": 18.5})

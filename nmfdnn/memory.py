@@ -1,0 +1,107 @@
+"""Memory: what a run needs at least, what there is, and what it took at most."""
+
+from __future__ import annotations
+
+import logging
+import platform
+from itertools import pairwise
+from pathlib import Path
+
+import torch
+
+from .config import Config
+from .errors import ConfigError
+from .network import ROWS_AT_ONCE
+
+COPIES = {"nmf": 3, "jacobi": 4, "bp": 5}
+"""Copies of all weights, at least: in training, averages or gradients and moments, and the kept ones."""
+
+log = logging.getLogger(__name__)
+
+
+def require_memory(config: Config, widths: list[int], samples: int, device: torch.device) -> None:
+    """Refuse a network that cannot fit, before anything of it is allocated.
+
+    Args:
+        config: the run.
+        widths: of all layers, inputs and outputs included.
+        samples: in the training part.
+        device: where it is to be trained.
+
+    Raises:
+        ConfigError: it needs more than there is; with its size.
+    """
+    needed, available = needed_bytes(config, widths, samples), available_bytes(device)
+    if available is not None and needed > available:
+        raise ConfigError(
+            f"network.hidden={config.network.hidden} needs at least {_gigabytes(needed)} of memory, for "
+            f"{parameters(widths, config.network.bias):,} weights and what the training keeps beside them; "
+            f"{_gigabytes(available)} are free on {device}: choose narrower layers"
+        )
+
+
+def parameters(widths: list[int], bias: bool) -> int:
+    """Number of weights and biases of a network."""
+    return sum((before + bias) * after for before, after in pairwise(widths))
+
+
+def needed_bytes(config: Config, widths: list[int], samples: int) -> int:
+    """A lower bound: copies of the weights, Gram matrices (k × k) and the codes of one evaluation."""
+    spectral = config.solver.method == "svd"  # of the codes themselves, n × k
+    if config.method == "jacobi":
+        grams = 3 * sum(k**2 for k in widths[:-1])  # each beside its inverse and a factor
+    elif config.method == "nmf" and not spectral:
+        grams = 2 * max(k**2 for k in widths[1:-1])  # one layer at a time
+    else:
+        grams = 0
+    codes = min(samples, ROWS_AT_ONCE) * sum(widths[1:])
+    numbers = COPIES[config.method] * parameters(widths, config.network.bias) + grams + codes
+    return numbers * getattr(torch, config.dtype).itemsize
+
+
+def available_bytes(device: torch.device) -> int | None:
+    """Free memory of the device; None where the system does not tell."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        kilobytes = {name: int(rest.split()[0]) for name, rest in (line.split(":") for line in lines)}
+        free = 1024 * (kilobytes["MemAvailable"] + kilobytes["SwapFree"])
+    except (OSError, KeyError, ValueError):
+        return None
+    try:
+        return min(free, int(Path("/sys/fs/cgroup/memory.max").read_text()))  # a container's own limit
+    except (OSError, ValueError):
+        return free
+
+
+def peak_memory_mb(device: torch.device) -> float:
+    """Peak memory of this run in MB: allocated on CUDA, on the CPU resident in the process; 0 if unknown."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 1e6
+    try:
+        status = Path("/proc/self/status").read_text()
+        line = next(line for line in status.splitlines() if line.startswith("VmHWM"))
+        return int(line.split()[1]) * 1024 / 1e6
+    except (OSError, StopIteration):
+        try:
+            import resource
+        except ImportError:  # Windows
+            return 0.0
+        unit = 1 if platform.system() == "Darwin" else 1024
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
+
+
+def reset_peak_memory(device: torch.device) -> None:
+    """Restart the high-water mark, so that each job of a sweep reports its own (CUDA and Linux only)."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+        return
+    try:
+        Path("/proc/self/clear_refs").write_text("5")
+    except OSError:
+        log.debug("the peak memory covers the whole process: /proc/self/clear_refs cannot be written")
+
+
+def _gigabytes(size: int) -> str:
+    return f"{size / 1e9:,.1f} GB" if size < 10**24 else f"more than {10**15:,} GB"

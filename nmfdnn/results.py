@@ -1,0 +1,215 @@
+"""From a network to what is reported of it: a record, warnings, `summary.json` and `network.pt`.
+
+Errors are percentages of misclassified samples. Test errors are recorded; nothing is chosen by them.
+"""
+
+from __future__ import annotations
+
+import platform
+import subprocess
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from . import __version__, checkpoint, files
+from .config import METHODS, Config
+from .data import Dataset, Split
+from .errors import CheckpointError
+from .memory import peak_memory_mb
+from .network import Network
+from .progress import Progress
+from .records import Record, read_summary
+from .training import Epoch, Trainer
+
+NETWORK = "network.pt"
+FAR = 5.0
+"""Points, at least, by which the last validation error is above the kept one where that gets a warning."""
+
+SLOWER = {
+    "nmf": "lower nmf.omega, or raise nmf.averaging or nmf.batch_size",
+    "jacobi": "lower jacobi.omega, or raise jacobi.batch_size or jacobi.damping",
+    "bp": "lower bp.learning_rate",
+}
+"""What makes each method's steps more careful."""
+
+
+def evaluate(
+    network: Network, trainer: Trainer, data: Dataset, before: Record | None, epoch: Epoch
+) -> Record:
+    """The record of the trainer's `network` after `epoch`; `before` is the record before that, if any."""
+    outputs = network.outputs(data.train.X)
+    return Record(
+        epoch=next_epoch(before.epoch, trainer.order.parts) if before else 0,
+        train_error=_error(outputs.argmax(dim=1), data.train.labels),
+        validation_error=_error_on(network, data.validation) if data.validation else None,
+        test_error=_error_on(network, data.test),
+        objective=trainer.objective(outputs, data.train.labels),
+        train_seconds=(before.train_seconds if before else 0.0) + epoch.seconds,
+        learning_rate=epoch.learning_rate,
+        residuals=list(epoch.residuals),
+        weight_norms=[float(W.norm()) for W in network.weights],
+    )
+
+
+def next_epoch(epoch: float, parts: int) -> float:
+    """One part of an epoch later; a whole number is an int."""
+    done = round(epoch * parts) + 1
+    return done / parts if done % parts else done // parts
+
+
+def _error_on(network: Network, split: Split) -> float:
+    return _error(network.predict(split.X), split.labels)
+
+
+def _error(predicted: Tensor, labels: Tensor) -> float:
+    return 100 * float((predicted != labels).double().mean())
+
+
+def line(record: Record) -> str:
+    """A record for the log."""
+    parts = [f"epoch {record.epoch:3g}", f"train {record.train_error:6.2f} %"]
+    if record.validation_error is not None:
+        parts.append(f"validation {record.validation_error:6.2f} %")
+    parts += [f"test {record.test_error:6.2f} %", f"objective {record.objective:.4g}"]
+    return "  ".join([*parts, f"{record.train_seconds:.1f} s"])
+
+
+def warnings(method: str, progress: Progress, labels: Tensor) -> list[str]:
+    """What makes a result doubtful, each with a remedy.
+
+    Args:
+        method: of training.
+        progress: of the finished run.
+        labels: of the training part, for the error of always answering with its most frequent class.
+    """
+    kept, last = progress.kept, progress.last
+    found = []
+    if kept.epoch == 0 < last.epoch:
+        found.append(
+            "the kept weights are those before any training, because no epoch has as low a validation error: "
+            f"{SLOWER[method]}; or raise data.validation, if it is a small part"
+        )
+    if kept.validation_error is not None and last.validation_error is not None:
+        risen = last.validation_error - kept.validation_error
+        if risen > max(FAR, kept.validation_error / 2):
+            found.append(
+                f"the validation error rose from {kept.validation_error:.2f} % at epoch {kept.epoch:g}, "
+                f"which is kept, to {last.validation_error:.2f} % at the end: {SLOWER[method]}"
+            )
+    majority = 100 * (1 - int(labels.bincount().max()) / len(labels))
+    name, error = (
+        ("training", kept.train_error)
+        if kept.validation_error is None
+        else ("validation", kept.validation_error)
+    )
+    if last.epoch > 0 and error >= 0.9 * majority:
+        found.append(
+            f"the {name} error of {error:.2f} % is hardly below {majority:.2f} %, that of always answering "
+            "with the most frequent class: check that X and y belong together and that no column of X dwarfs "
+            f"the others, train for more epochs, or {SLOWER[method]}"
+        )
+    return found
+
+
+def summarise(
+    config: Config, data: Dataset, progress: Progress, device: torch.device, overrides: Sequence[str]
+) -> dict[str, Any]:
+    """The contents of `summary.json`: errors of the kept weights, and under "last" those of the last."""
+    kept, last = progress.kept, progress.last
+    network = Network(progress.weights, config.network.bias)
+    return {
+        "method": config.method,
+        "experiment": config.experiment,
+        "data": data.name,
+        "layers": network.widths,
+        "seed": config.seed,
+        "device": str(device),
+        "dtype": config.dtype,
+        "epochs": config.epochs,
+        "epochs_trained": last.epoch,
+        "train_error": kept.train_error,
+        "validation_error": kept.validation_error,
+        "test_error": kept.test_error,
+        "best_validation_epoch": kept.epoch if data.validation is not None else None,
+        "last": {
+            key: getattr(last, key) for key in ("epoch", "train_error", "validation_error", "test_error")
+        },
+        "warnings": warnings(config.method, progress, data.train.labels),
+        "train_seconds": last.train_seconds,
+        "pretrain_seconds": progress.pretrain_seconds,
+        "peak_memory_mb": peak_memory_mb(device),
+        "parameters": network.parameters,
+        "train_samples": len(data.train),
+        "threads": torch.get_num_threads(),
+        "versions": {
+            "nmfdnn": __version__,
+            "python": platform.python_version(),
+            "torch": torch.__version__,
+            "numpy": np.__version__,
+        },
+        "git_commit": git_commit(),
+        "overrides": list(overrides),
+    }
+
+
+def write_network(folder: Path, progress: Progress, bias: bool, data: Dataset) -> None:
+    """Write `network.pt`: the kept weights and all that predicting with them needs, in plain containers."""
+    state = {
+        "weights": progress.weights,
+        "bias": bias,
+        "epoch": progress.kept_epoch,
+        "classes": list(data.classes),
+        "image_shape": None if data.image_shape is None else list(data.image_shape),
+    }
+    files.replace(folder / NETWORK, lambda file: torch.save(state, file))
+
+
+def finished(folder: Path, config: Config, progress: Progress) -> dict[str, Any] | None:
+    """The summary of `folder` if it is that of this run with nothing left to do, else None."""
+    try:
+        summary = read_summary(folder)
+        checkpoint.read(folder / NETWORK, torch.device("cpu"))
+    except (OSError, ValueError, CheckpointError):
+        return None
+    same = (summary.get("epochs"), summary.get("epochs_trained")) == (config.epochs, progress.last.epoch)
+    return summary if same else None
+
+
+def hyperparameters(config: Config) -> dict[str, str | int | float | bool | None]:
+    """The part of the configuration that can matter for the result, flat, for TensorBoard's HParams tab.
+
+    Every run has the same keys, those of the other method being empty, because TensorBoard takes the table's
+    columns from the first run that it finds.
+    """
+    values: dict[str, Any] = {
+        "data": config.data.name,
+        **{key: getattr(config, key) for key in ("experiment", "method", "epochs", "seed", "dtype")},
+    }
+    for name in ("network", "solver", *METHODS):
+        for key, value in asdict(getattr(config, name)).items():
+            values[f"{name}.{key}"] = None if name in METHODS and name != config.method else value
+    plain = (str, int, float, bool, type(None))
+    return {key: value if isinstance(value, plain) else str(value) for key, value in values.items()}
+
+
+def git_commit() -> str | None:
+    """Commit of the source tree that this package runs from, None where it is not a tracked checkout."""
+    source = Path(__file__)
+    try:
+        subprocess.run(
+            ["git", "ls-files", "--error-unmatch", source.name],
+            cwd=source.parent,
+            capture_output=True,
+            check=True,
+        )
+        answer = subprocess.run(
+            ["git", "rev-parse", "HEAD"], cwd=source.parent, capture_output=True, check=True, text=True
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return answer.stdout.strip()

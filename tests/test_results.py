@@ -1,0 +1,285 @@
+"""From the networks of a training to what is reported of it: every figure is computed a second time here.
+
+The training is scripted: its network after each epoch is known, the lowest validation error is neither the
+first nor the last nor where another part has its lowest, and no two epochs have the same error.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from runs import TINY, configured
+from test_kills import events
+
+from nmfdnn import experiment
+from nmfdnn.data import Split, load
+from nmfdnn.network import Network
+from nmfdnn.progress import Progress
+from nmfdnn.records import Record, read_metrics, read_summary
+from nmfdnn.results import warnings
+from nmfdnn.training import Epoch
+
+EPOCHS, BEST = 5, 2
+SETTINGS = [*TINY, "method=bp", "network.start=he", f"epochs={EPOCHS}"]
+PARTS = ("train", "validation", "test")
+
+
+def errors(weights: list[np.ndarray], data) -> dict[str, float]:
+    """Errors in % of a network with bias rows, of each part of the data, in NumPy."""
+    found = {}
+    for part in PARTS:
+        split = getattr(data, part)
+        Z = split.X.double().numpy()
+        for number, W in enumerate(weights, start=1):
+            Z = Z @ W[:-1] + W[-1]
+            if number < len(weights):
+                Z = np.maximum(Z, 0)
+        wrong = sum(int(row.argmax()) != int(label) for row, label in zip(Z, split.labels, strict=True))
+        found[part] = 100 * wrong / len(split)
+    return found
+
+
+def network(seed: int) -> list[np.ndarray]:
+    rng = np.random.default_rng(seed)
+    return [rng.standard_normal(shape) for shape in ((13, 16), (17, 8), (9, 3))]
+
+
+def script(data) -> list[list[np.ndarray]]:
+    """Networks of epochs 0 … EPOCHS: the lowest validation error at BEST, the lowest others elsewhere."""
+    networks = {seed: network(seed) for seed in range(300)}
+    found = {seed: errors(weights, data) for seed, weights in networks.items()}
+    for best, of_best in found.items():
+        worse = [seed for seed, other in found.items() if other["validation"] > of_best["validation"]]
+        low_test = [seed for seed in worse if found[seed]["test"] < of_best["test"]]
+        low_train = [seed for seed in worse if found[seed]["train"] < of_best["train"]]
+        if low_test and low_train and low_test[0] != low_train[-1] and len(worse) > 50:
+            others = [seed for seed in worse if seed not in (low_test[0], low_train[-1])]
+            order = [others[0], low_test[0], best, others[1], low_train[-1], others[2]]
+            if all(len({found[seed][part] for seed in order}) == len(order) for part in PARTS):
+                return [networks[seed] for seed in order]
+    raise AssertionError("no such script")
+
+
+@dataclass
+class Scripted:
+    """A trainer whose network after each epoch is written down."""
+
+    networks: list[list[np.ndarray]]
+    done: int = 0
+    order = SimpleNamespace(parts=1)
+
+    @property
+    def network(self) -> Network:
+        return Network([torch.tensor(W, dtype=torch.float32) for W in self.networks[self.done]], bias=True)
+
+    def epoch(self) -> Epoch:
+        self.done += 1
+        return Epoch(seconds=2.0**self.done, learning_rate=self.done / 8, residuals=[self.done / 4, 0.5])
+
+    def objective(self, outputs, labels) -> float:
+        assert len(outputs) == len(labels) in (144, 160)  # the training part
+        return self.done + 0.5
+
+    def state(self):
+        return {"done": self.done}
+
+    def load_state(self, state):
+        self.done = state["done"]
+
+
+@pytest.fixture(scope="module")
+def data():
+    config = configured(*SETTINGS)
+    return load(config.data, seed=config.seed, device=torch.device("cpu"), dtype=torch.float32)
+
+
+@pytest.fixture(scope="module")
+def networks(data):
+    return script(data)
+
+
+def play(networks, folder, monkeypatch, *overrides: str) -> dict:
+    monkeypatch.setattr(experiment, "_trainer", lambda *_: Scripted(networks))
+    return experiment.run(configured(*SETTINGS, *overrides), folder)
+
+
+@pytest.fixture
+def folder(networks, tmp_path, monkeypatch):
+    play(networks, tmp_path, monkeypatch)
+    return tmp_path
+
+
+def reported(of: dict) -> dict[str, float]:
+    return {part: of[f"{part}_error"] for part in PARTS}
+
+
+def test_the_script_tells_everything_apart(networks, data):
+    found = [errors(weights, data) for weights in networks]
+    for part in PARTS:
+        assert len({one[part] for one in found}) == EPOCHS + 1, part
+    assert min(range(EPOCHS + 1), key=lambda epoch: found[epoch]["validation"]) == BEST
+    assert BEST not in {min(range(EPOCHS + 1), key=lambda e: found[e][part]) for part in ("train", "test")}
+
+
+def test_every_row_of_the_metrics_is_that_of_its_epoch(folder, networks, data):
+    rows = read_metrics(folder)
+    assert [row["epoch"] for row in rows] == list(range(EPOCHS + 1))
+    for epoch, (row, weights) in enumerate(zip(rows, networks, strict=True)):
+        assert reported(row) == pytest.approx(errors(weights, data))
+        assert row["objective"] == epoch + 0.5
+        assert row["learning_rate"] == epoch / 8
+        assert row["train_seconds"] == sum(2.0**past for past in range(1, epoch + 1))
+        assert [row.get("residual_1"), row.get("residual_2")] == ([epoch / 4, 0.5] if epoch else [None, None])
+        for layer, W in enumerate(weights, start=1):
+            assert row[f"weight_norm_{layer}"] == pytest.approx(np.sqrt((W**2).sum()))
+
+
+def test_the_weights_of_the_lowest_validation_error_are_kept(folder, networks):
+    kept = torch.load(folder / "network.pt")
+    assert kept["epoch"] == BEST
+    for W, expected in zip(kept["weights"], networks[BEST], strict=True):
+        np.testing.assert_array_equal(W.numpy(), expected.astype(np.float32))
+
+
+def test_the_summary_reports_the_kept_weights_and_the_last(folder, networks, data):
+    summary = read_summary(folder)
+    stored = [W.double().numpy() for W in torch.load(folder / "network.pt")["weights"]]
+    assert reported(summary) == pytest.approx(errors(stored, data))
+    assert summary["best_validation_epoch"] == BEST
+    assert summary["last"]["epoch"] == summary["epochs_trained"] == summary["epochs"] == EPOCHS
+    assert reported(summary["last"]) == pytest.approx(errors(networks[-1], data))
+    assert reported(summary["last"]) != reported(summary)
+    assert summary["train_seconds"] == sum(2.0**past for past in range(1, EPOCHS + 1))
+    assert summary["parameters"] == 13 * 16 + 17 * 8 + 9 * 3
+    assert summary["layers"] == [12, 16, 8, 3]
+    assert summary["train_samples"] == len(data.train)
+
+
+def test_tensorboard_shows_the_same(folder, networks, data):
+    shown = events(folder)
+    expected = [errors(weights, data) for weights in networks]
+    for part in PARTS:
+        curve = shown[f"error/{part}"]
+        assert [step for step, _ in curve] == list(range(EPOCHS + 1))
+        assert [value for _, value in curve] == pytest.approx([one[part] for one in expected])
+        ((step, value),) = shown[f"hparam/{part}_error"]
+        assert (step, value) == (EPOCHS, pytest.approx(expected[BEST][part]))
+
+
+def test_without_validation_the_last_weights_are_reported(networks, tmp_path, monkeypatch):
+    summary = play(networks, tmp_path, monkeypatch, "data.validation=0")
+    kept = torch.load(tmp_path / "network.pt")
+    assert kept["epoch"] == summary["last"]["epoch"] == EPOCHS
+    assert torch.equal(kept["weights"][0], torch.tensor(networks[-1][0], dtype=torch.float32))
+    assert {summary[key] for key in ("validation_error", "best_validation_epoch")} == {None}
+    assert summary["test_error"] == summary["last"]["test_error"]
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_what_is_kept_depends_on_the_validation_part_alone(networks, data, part, tmp_path, monkeypatch):
+    """Labels of one part are shuffled: only those of the validation part may change the choice."""
+    split = getattr(data, part)
+    other = replace(data, **{part: Split(split.X, (split.labels + 1) % 3)})
+    monkeypatch.setattr(experiment, "load", lambda *_, **__: other)
+    summary = play(networks, tmp_path, monkeypatch)
+    by_hand = [errors(weights, other)["validation"] for weights in networks]
+    best = max(epoch for epoch, error in enumerate(by_hand) if error == min(by_hand))
+    assert torch.load(tmp_path / "network.pt")["epoch"] == summary["best_validation_epoch"] == best
+    assert (best == BEST) == (part != "validation")
+    assert reported(summary) == pytest.approx(errors(networks[best], other))
+
+
+@pytest.mark.parametrize("stop", range(EPOCHS))
+def test_the_best_so_far_survives_a_break(networks, stop, folder, tmp_path_factory, monkeypatch):
+    broken = tmp_path_factory.mktemp("broken")
+    save = experiment.checkpoint.save
+
+    def save_then_stop(folder, state):
+        save(folder, state)
+        if state["trainer"]["done"] == stop:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(experiment.checkpoint, "save", save_then_stop)
+    with pytest.raises(KeyboardInterrupt):
+        play(networks, broken, monkeypatch)
+    monkeypatch.setattr(experiment.checkpoint, "save", save)
+    play(networks, broken, monkeypatch, "resume=true")
+    assert reported(read_summary(broken)) == reported(read_summary(folder))
+    assert read_metrics(broken) == read_metrics(folder)
+    kept = [torch.load(path / "network.pt") for path in (folder, broken)]
+    assert kept[0]["epoch"] == kept[1]["epoch"] == BEST
+    assert all(map(torch.equal, kept[0]["weights"], kept[1]["weights"]))
+
+
+def test_network_pt_holds_what_predicting_needs(folder, data):
+    kept = torch.load(folder / "network.pt", weights_only=True)
+    assert kept["bias"] is True
+    assert kept["classes"] == list(data.classes)
+    assert kept["image_shape"] is None
+
+
+def progress(*validation: float | None, train: float = 10.0) -> Progress:
+    found = Progress()
+    for epoch, error in enumerate(validation):
+        found.add(Record(epoch, train, error, 50.0, 1.0, 0.0, 0.0), [torch.tensor(float(epoch))])
+    return found
+
+
+@pytest.mark.parametrize(
+    ("validation", "kept", "stale"),
+    [
+        ((5.0, 3.0, 4.0), 1, 1),
+        ((3.0, 3.0, 4.0), 1, 2),
+        ((3.0, 3.0, 3.0), 2, 2),
+        ((0.0, 1.0, 2.0), 0, 2),
+        ((4.0, 2.0, 3.0, 2.0, 5.0), 3, 3),
+        ((None, None, None), 2, 0),
+    ],
+)
+def test_the_latest_of_equal_errors_is_kept_and_an_equal_one_is_no_progress(validation, kept, stale):
+    found = progress(*validation)
+    assert found.kept_epoch == found.kept.epoch == kept
+    assert float(found.weights[0]) == kept
+    assert found.stale_epochs == stale
+    again = Progress.from_state(found.state())
+    assert (again.kept, again.last, again.stale_epochs) == (found.kept, found.last, found.stale_epochs)
+
+
+LABELS = torch.tensor([0] * 60 + [1] * 40)
+
+
+@pytest.mark.parametrize(
+    ("validation", "train", "words"),
+    [
+        ((20.0, 10.0, 9.0), 10.0, []),
+        ((20.0, 10.0, 14.0), 10.0, []),
+        ((2.8, 61.0), 10.0, ["before any training", "rose from 2.80 % at epoch 0"]),
+        ((20.0, 2.8, 61.0), 10.0, ["rose from 2.80 % at epoch 1, which is kept, to 61.00 %"]),
+        ((0.0, 0.0, 1.0), 10.0, []),
+        ((1.0, 2.0, 3.0), 10.0, ["before any training"]),
+        ((50.0, 39.0, 38.0), 10.0, ["validation error of 38.00 % is hardly below 40.00 %"]),
+        ((50.0, 30.0), 39.0, []),
+        ((None, None), 39.0, ["training error of 39.00 % is hardly below 40.00 %"]),
+        ((None, None), 20.0, []),
+        ((39.0,), 39.0, []),
+    ],
+)
+def test_a_doubtful_result_is_said_to_be_one(validation, train, words):
+    found = warnings("bp", progress(*validation, train=train), LABELS)
+    assert len(found) == len(words)
+    for warning, part in zip(found, words, strict=True):
+        assert part in warning
+        assert "lower bp.learning_rate" in warning
+        assert "\n" not in warning
+
+
+def test_a_warning_is_logged_and_in_the_summary(networks, tmp_path, monkeypatch, caplog):
+    rising = [networks[BEST], *(networks[-1] for _ in range(EPOCHS))]
+    summary = play(rising, tmp_path, monkeypatch)
+    assert summary["best_validation_epoch"] == 0
+    assert "before any training" in summary["warnings"][0]
+    assert all(warning in caplog.text for warning in summary["warnings"])
