@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import io
+import logging
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+import traceback
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from hydra import compose, initialize_config_module
 from omegaconf import DictConfig, OmegaConf
 
-from nmfdnn.cli import to_config
+from nmfdnn.cli import main, to_config
 from nmfdnn.config import Config
 
 TINY = [
@@ -57,6 +60,51 @@ def nmfdnn(*arguments: str, cwd: Path, timeout: float = 300) -> subprocess.Compl
     return subprocess.run(
         command(*arguments), cwd=cwd, env=environment(), capture_output=True, text=True, timeout=timeout
     )
+
+
+class Forked:
+    """The command line in a fork of this process, which saves it all imports; a pipe takes what it prints."""
+
+    def __init__(self, *arguments: str, cwd: Path, before: Callable[[], object] = lambda: None) -> None:
+        self.reading, writing = os.pipe()
+        self.pid = os.fork()
+        if self.pid == 0:
+            try:
+                os._exit(self._child(arguments, cwd, before, writing))
+            finally:  # whatever happens, this process must not go on with the tests
+                os._exit(70)
+        os.close(writing)
+
+    @staticmethod
+    def _child(arguments: Sequence[str], cwd: Path, before: Callable[[], object], writing: int) -> int:
+        os.dup2(writing, 1)
+        os.dup2(writing, 2)
+        sys.stdout, sys.stderr = (
+            io.TextIOWrapper(io.FileIO(n, "w"), "utf-8", write_through=True) for n in (1, 2)
+        )
+        os.chdir(cwd)
+        logging.getLogger().handlers.clear()
+        sys.argv = ["nmfdnn", *arguments]
+        try:
+            before()
+            main()
+        except SystemExit as end:
+            return end.code if isinstance(end.code, int) else 0 if end.code is None else 1
+        except BaseException:
+            traceback.print_exc()
+            return 1
+        return 0
+
+    def wait(self) -> tuple[int, str]:
+        """Exit status, negative for a signal, and everything that was printed."""
+        with open(self.reading, encoding="utf-8") as pipe:
+            printed = pipe.read()
+        return os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1]), printed
+
+
+def forked(*arguments: str, cwd: Path, before: Callable[[], object] = lambda: None) -> tuple[int, str]:
+    """Run the command line in a fork; its exit status and what it printed."""
+    return Forked(*arguments, cwd=cwd, before=before).wait()
 
 
 def names(folder: Path) -> Sequence[str]:

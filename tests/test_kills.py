@@ -35,8 +35,8 @@ def train(folder: Path, epochs: int = EPOCHS, **keys: Any) -> None:
 def at_moment(monkeypatch: pytest.MonkeyPatch, act: Callable[[int], None]) -> list[str]:
     """Call `act` with 0, 1, 2, … at the moments when a death would matter; returns the list of those so far.
 
-    They are those before anything reaches the disk: before a file is complete, before it takes its place, before
-    and after each part of the curves.
+    They are those before anything reaches the disk: before a file is complete, before it takes its place,
+    before and after each part of the curves.
     """
     moments: list[str] = []
 
@@ -69,7 +69,7 @@ def killed(action: Callable[[], None]) -> bool:
     if child == 0:
         try:
             action()
-        finally:
+        finally:  # whatever happens, this process must not go on with the tests
             os._exit(0)
     return os.WIFSIGNALED(os.waitpid(child, 0)[1])
 

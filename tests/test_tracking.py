@@ -1,4 +1,5 @@
 import io
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ from tensorboard.plugins.hparams import metadata
 from nmfdnn.data import Dataset, Split
 from nmfdnn.network import Network, random_weights
 from nmfdnn.records import Record
-from nmfdnn.tracking import Tracker, weights_figure
+from nmfdnn.tracking import EVENTS, Tracker, weights_figure
 from nmfdnn.training import PretrainedLayer
 
 HPARAMS = {"method": "nmf", "nmf.omega": 0.5, "network.bias": True, "bp.learning_rate": None}
@@ -71,7 +72,7 @@ def track(folder: Path, data: Dataset, layers: list[PretrainedLayer], validation
         tracker.start("method: nmf\nepochs: 2\n", data, layers)
         for epoch in range(3):
             tracker.epoch(record(epoch, validation))
-        tracker.end(network(data.features), data, HPARAMS, {"test_error": 18.5, "train_seconds": 3.0})
+        tracker.end(network(data.features), data, 2, HPARAMS, {"test_error": 18.5, "train_seconds": 3.0})
 
 
 def test_a_run_can_be_read_back(tmp_path: Path) -> None:
@@ -153,17 +154,54 @@ def test_resuming_replaces_what_came_later_and_nothing_else(tmp_path: Path) -> N
     data = dataset((4, 4), 16)
     with Tracker(tmp_path) as tracker:
         tracker.start("epochs: 2", data, [layer(16)])
-        for epoch in range(4):  # killed after epoch 3; the checkpoint is of epoch 1
+        for epoch in range(2):
             tracker.epoch(record(epoch))
+        size = tracker.size()  # the checkpoint is of epoch 1
+        for epoch in (2, 3):
+            tracker.epoch(record(epoch))
+        tracker.end(network(16), data, 3, HPARAMS, {"test_error": 18.5})
     with Tracker(tmp_path, size) as tracker:
         for epoch in (2, 3):
             tracker.epoch(record(epoch, offset=0.5))
-        tracker.end(network(16), data, HPARAMS, {"test_error": 18.5})
+        tracker.end(network(16), data, 3, HPARAMS, {"test_error": 17.5})
     events = read(tmp_path)
     assert curve(events, "error/test") == [(0, 20), (1, 19), (2, 18.5), (3, 17.5)]
+    assert curve(events, "hparam/test_error") == [(3, 17.5)]
     assert curve(events, "pretraining/reconstruction_layer_1") == list(enumerate(RECONSTRUCTION, start=1))
+    assert len(events.Tensors("config/resolved/text_summary")) == 1
     assert [image.step for image in events.Images("images/nmf_parts")] == [0]
     assert [image.step for image in events.Images("images/confusion_matrix")] == [3]
+
+
+def test_a_start_without_a_checkpoint_forgets_everything(tmp_path: Path) -> None:
+    track(tmp_path, dataset((4, 4), 16), [layer(16)])
+    with Tracker(tmp_path) as tracker:
+        tracker.start("epochs: 1", dataset((4, 4), 16), [layer(16)])
+    events = read(tmp_path)
+    assert set(events.Tags()["images"]) == {"images/nmf_parts", "images/reconstructions"}
+    assert [len(events.Images(tag)) for tag in events.Tags()["images"]] == [1, 1]
+    assert curve(events, "pretraining/reconstruction_layer_1") == list(enumerate(RECONSTRUCTION, start=1))
+
+
+def test_what_was_recorded_is_on_the_disk_at_once_and_no_thread_is_needed(tmp_path: Path) -> None:
+    before = threading.active_count()
+    with Tracker(tmp_path) as tracker:
+        for epoch in range(3):
+            tracker.epoch(record(epoch))
+            assert curve(read(tmp_path), "error/train")[-1] == (epoch, 10 - epoch)
+            assert tracker.size() == (tmp_path / "tensorboard" / EVENTS).stat().st_size
+        assert threading.active_count() == before
+
+
+@pytest.mark.parametrize("figure", ["parts_figure", "reconstruction_figure", "confusion_figure"])
+def test_a_picture_that_cannot_be_drawn_is_left_out(figure, tmp_path: Path, monkeypatch, caplog) -> None:
+    def fail(*_: object) -> None:
+        raise MemoryError("too many pixels")
+
+    monkeypatch.setattr(f"nmfdnn.tracking.{figure}", fail)
+    track(tmp_path, dataset((4, 4), 16), [layer(16)])
+    assert len(pictures(read(tmp_path))) == 4
+    assert "left out: MemoryError: too many pixels" in caplog.text
 
 
 @pytest.mark.parametrize("bias", [False, True])

@@ -1,0 +1,60 @@
+"""A network that cannot fit is refused with its size; the bound never refuses what would fit."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from runs import TINY, configured
+
+from nmfdnn import memory
+from nmfdnn.errors import ConfigError
+from nmfdnn.experiment import run
+
+CPU = torch.device("cpu")
+
+
+def needed(*overrides: str, widths=(100, 30, 20, 10), samples=50) -> int:
+    return memory.needed_bytes(configured("network.bias=true", *overrides), list(widths), samples)
+
+
+WEIGHTS, CODES = 101 * 30 + 31 * 20 + 21 * 10, 50 * 60
+
+
+def test_what_is_counted():
+    assert memory.parameters([100, 30, 20, 10], bias=True) == WEIGHTS
+    assert memory.parameters([100, 30, 20, 10], bias=False) == 100 * 30 + 30 * 20 + 20 * 10
+    assert needed("method=bp") == 4 * (5 * WEIGHTS + CODES)
+    assert needed("method=nmf") == 4 * (3 * WEIGHTS + CODES)
+    assert needed("method=nmf", "dtype=float64") == 8 * (3 * WEIGHTS + CODES)
+    assert needed("method=nmf", "solver.method=cholesky") == 4 * (3 * WEIGHTS + 2 * 30**2 + CODES)
+    assert needed("method=jacobi") == 4 * (4 * WEIGHTS + 3 * (100**2 + 30**2 + 20**2) + CODES)
+    assert needed("method=bp", samples=10**9) == 4 * (5 * WEIGHTS + 10_000 * 60)
+
+
+def test_there_is_memory():
+    available = memory.available_bytes(CPU)
+    assert available is None or 10**7 < available < 10**15
+
+
+@pytest.mark.parametrize("method", ["nmf", "jacobi", "bp"])
+@pytest.mark.parametrize("hidden", ["[1000000000]", "[2000000,2000000]", f"[{10**40}]"])
+def test_a_network_that_cannot_fit_is_refused_with_its_size(method, hidden, tmp_path):
+    with pytest.raises(
+        ConfigError, match=r"network.hidden=\[.* needs at least .* GB .* choose narrower"
+    ) as caught:
+        run(configured(*TINY, f"method={method}", f"network.hidden={hidden}"), tmp_path)
+    assert "\n" not in str(caught.value)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("method", ["nmf", "jacobi", "bp"])
+def test_the_limit_is_what_is_free(method, monkeypatch):
+    config = configured(f"method={method}")
+    need = memory.needed_bytes(config, [100, 30, 10], 50)
+    for available, fits in ((need, True), (need - 1, False), (None, True)):
+        monkeypatch.setattr(memory, "available_bytes", lambda _, available=available: available)
+        if fits:
+            memory.require_memory(config, [100, 30, 10], 50, CPU)
+        else:
+            with pytest.raises(ConfigError):
+                memory.require_memory(config, [100, 30, 10], 50, CPU)
