@@ -43,8 +43,9 @@ class Stopping:
 
     Attributes:
         max_iterations: upper bound on the iterations, ≥ 0.
-        tolerance: stop when the objective has fallen by no more than this fraction of ½‖A‖² since the last check.
-            A rise stops nothing, unless it is rounding: ½ε‖A‖‖R‖ for the residual R. 0 runs all iterations.
+        tolerance: stop when the objective has fallen by no more than this fraction of ½‖A‖² since the last check,
+            to the least so far. A rise stops nothing, unless it is rounding: ½ε‖A‖‖R‖ for the residual R.
+            0 runs all iterations.
         check_every: iterations between two evaluations of the objective (each costs about one iteration and,
             on CUDA, one synchronisation), ≥ 1.
         callback: called as callback(iteration, Pair(Z, W), objective) at every check; returning True stops.
@@ -108,13 +109,14 @@ def iterate(
             break
         done += block
         values.append(value)
+        rounding = eps * math.sqrt(size * value)
+        settled = value <= least + rounding and -rounding <= values[-2] - value <= stopping.tolerance * size
         if value <= least:
             least, best, seen = value, pair, done
         if stopping.callback is not None and stopping.callback(done, units.outer(pair), user(value)):
             ended = "callback"
             break
-        rounding = eps * math.sqrt(size * value)
-        if stopping.tolerance > 0 and -rounding <= values[-2] - value <= stopping.tolerance * size:
+        if stopping.tolerance > 0 and settled:
             ended = "converged"
             break
     Z, W = units.outer(best)

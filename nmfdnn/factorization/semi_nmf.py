@@ -6,6 +6,7 @@ Legend: A (n × m) data of any sign, rows are samples; Z (n × k) codes; W (k ×
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -37,8 +38,8 @@ class Regularisation:
     code_ridge: float = 0.0
 
     def __post_init__(self) -> None:
-        require(self.weight_ridge >= 0, "weight_ridge", "≥ 0", self.weight_ridge)
-        require(self.code_ridge >= 0, "code_ridge", "≥ 0", self.code_ridge)
+        for key in ("weight_ridge", "code_ridge"):
+            require(0 <= getattr(self, key) < math.inf, key, "finite and ≥ 0", getattr(self, key))
 
 
 @torch.no_grad()

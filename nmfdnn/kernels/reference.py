@@ -16,7 +16,7 @@ def multiplicative(Z: Tensor, numerator: Tensor, denominator: Tensor, own: Tenso
     `own` broadcasts to Z: the factor that Z itself has in the denominator, here diag(WWᵀ).
     """
     updated = (Z * numerator).div_(denominator.clamp_min(torch.finfo(Z.dtype).tiny))
-    return updated.masked_fill_(Z * (own / NEGLIGIBLE) < denominator, 0.0)
+    return updated.mul_(_counts(Z, denominator, own))
 
 
 def semi_multiplicative(
@@ -31,7 +31,12 @@ def semi_multiplicative(
     # The roots are taken apart, because a denominator of zero must not make an infinity beside Z = 0.
     updated = (C.clamp_min(0) + negative + damped).sqrt_()
     updated.mul_(denominator.clamp_min(torch.finfo(Z.dtype).tiny).rsqrt_()).mul_(Z)
-    return updated.masked_fill_(Z * (own / NEGLIGIBLE) < denominator, 0.0)
+    return updated.mul_(_counts(Z, denominator, own))
+
+
+def _counts(Z: Tensor, denominator: Tensor, own: Tensor) -> Tensor:
+    """0 where the share of Z · own in its denominator is negligible, else 1; in floats, faster than in booleans."""
+    return (Z * (own / NEGLIGIBLE)).ge_(denominator)
 
 
 def relu_residual(B: Tensor, V: Tensor) -> Tensor:
