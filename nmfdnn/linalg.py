@@ -174,7 +174,7 @@ def factor(A: Tensor, method: str = "svd", delta: float = 1e-14) -> Factors:
     """
     require(method in METHODS, "method", f"one of {', '.join(METHODS)}", method)
     require(0 <= delta < 1, "delta", "in [0, 1)", delta)
-    A = dense(A)
+    check_dense(A)
     delta = max(delta, delta_floor(A, method))
     u = unit(A)
     if math.isnan(u):
@@ -191,12 +191,8 @@ def factor(A: Tensor, method: str = "svd", delta: float = 1e-14) -> Factors:
     return EighFactors(Q, u * s, A)
 
 
-def dense(A: Tensor, name: str = "A") -> Tensor:
-    """A without its autograd graph, a non-empty dense matrix in float32 or float64.
-
-    Raises:
-        ConfigError: it is something else; the message says how to convert it.
-    """
+def check_dense(A: Tensor, name: str = "A") -> None:
+    """Raise a `ConfigError` that says how to convert A, unless it is a non-empty dense matrix of floats."""
     if not isinstance(A, Tensor):
         array = f"{name}.toarray()" if hasattr(A, "toarray") else name
         raise ConfigError(
@@ -211,7 +207,6 @@ def dense(A: Tensor, name: str = "A") -> Tensor:
         )
     if A.dtype not in (torch.float32, torch.float64):
         raise ConfigError(f"{name} must be float32 or float64, got {A.dtype}: convert it with {name}.float()")
-    return A.detach()
 
 
 @torch.no_grad()

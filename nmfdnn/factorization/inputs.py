@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ..errors import ConfigError, require
-from ..linalg import dense
+from ..linalg import check_dense
 
 
 class Pair(NamedTuple):
@@ -65,25 +65,22 @@ def _times(F: Tensor, units: Tensor) -> Tensor:
     return (F.double() * units).to(F.dtype)
 
 
-def matrix(
+def check_matrix(
     A: Tensor,
     name: str = "A",
     *,
     like: Tensor | None = None,
     shape: tuple[int, int] | None = None,
     negative: str | None = None,
-) -> Tensor:
-    """A less its autograd graph, if it is a non-empty, finite, dense matrix in float32 or float64.
+) -> None:
+    """Raise a `ConfigError` unless A is a non-empty, finite, dense matrix in float32 or float64.
 
     Args:
         like: a matrix whose type and device it must have.
         shape: the shape it must have.
         negative: the remedy for negative entries, where they are not allowed.
-
-    Raises:
-        ConfigError: it is anything else.
     """
-    A = dense(A, name)
+    check_dense(A, name)
     if shape is not None:
         require(tuple(A.shape) == shape, name, f"of shape {shape}", tuple(A.shape))
     if like is not None and (A.dtype, A.device) != (like.dtype, like.device):
@@ -95,7 +92,6 @@ def matrix(
         raise ConfigError(f"{name} holds NaN or infinite entries: remove or replace them first")
     if negative is not None and bool((A < 0).any()):
         raise ConfigError(f"{name} has negative entries: {negative}")
-    return A
 
 
 def two(start: Any) -> tuple[Any, Any]:

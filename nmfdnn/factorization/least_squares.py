@@ -13,7 +13,7 @@ from ..errors import require
 from ..kernels import REFERENCE, Kernels
 from ..linalg import Factors, factor, unit
 from .driver import Result, Stopping, iterate
-from .inputs import Pair, Units, matrix
+from .inputs import Pair, Units, check_matrix
 from .semi_nmf import Regularisation, affine, augmented, split_bias
 
 UNKNOWNS = ("weights", "codes")
@@ -59,7 +59,8 @@ def nonlinear_least_squares(
     Raises:
         ConfigError: shapes that do not fit, values that are not finite, or an argument outside its range.
     """
-    A, B = matrix(A), matrix(B, "B", like=A)
+    check_matrix(A)
+    check_matrix(B, "B", like=A)
     require(unknown in UNKNOWNS, "unknown", f"one of {', '.join(UNKNOWNS)}", unknown)
     require(0 < omega <= 2, "omega", "in (0, 2]", omega)
     regularisation = regularisation or Regularisation()
@@ -73,7 +74,8 @@ def nonlinear_least_squares(
         require(rank >= 1, "A", "at least one row besides the bias", tuple(A.shape))
         shape, ridge = (len(B), rank), regularisation.code_ridge
         units = Units(unit(B), unit(B) / unit(A[:rank]))
-    X = A.new_zeros(shape) if start is None else matrix(start, "start", like=A, shape=shape)
+    X = A.new_zeros(shape) if start is None else start
+    check_matrix(X, "start", like=A, shape=shape)
     pair = units.inner(Pair(A, X) if unknown == "weights" else Pair(X, A))
     B = B / units.A
     if unknown == "weights":

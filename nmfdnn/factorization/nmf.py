@@ -14,7 +14,7 @@ from ..errors import require, require_whole
 from ..kernels import REFERENCE, Kernels
 from ..linalg import svd, unit
 from .driver import Result, Stopping, iterate
-from .inputs import Pair, Units, matrix, source, two
+from .inputs import Pair, Units, check_matrix, source, two
 
 UPDATES = ("multiplicative", "hals")
 STARTS = ("random", "nndsvd", "nndsvda", "nndsvdar")
@@ -50,7 +50,7 @@ def nmf(
     Raises:
         ConfigError: A is not a finite nonnegative matrix, or an argument is outside its range.
     """
-    A = matrix(A, negative="shift or clip it, or use semi_nmf, which allows them")
+    check_matrix(A, negative="shift or clip it, or use semi_nmf, which allows them")
     rank = require_whole(rank, "rank", 1)
     require(update in UPDATES, "update", f"one of {', '.join(UPDATES)}", update)
     step = multiplicative_step if update == "multiplicative" else hals_step
@@ -112,10 +112,9 @@ def _hals_rows(W: Tensor, C: Tensor, G: Tensor) -> Tensor:
 def _given_pair(A: Tensor, rank: int, start: tuple[Tensor, Tensor]) -> Pair:
     Z, W = two(start)
     remedy = "clip Z and W at zero, or use semi_nmf"
-    return Pair(
-        matrix(Z, "Z", like=A, shape=(len(A), rank), negative=remedy),
-        matrix(W, "W", like=A, shape=(rank, A.shape[1]), negative=remedy),
-    )
+    check_matrix(Z, "Z", like=A, shape=(len(A), rank), negative=remedy)
+    check_matrix(W, "W", like=A, shape=(rank, A.shape[1]), negative=remedy)
+    return Pair(Z, W)
 
 
 def _balance(pair: Pair) -> Tensor:

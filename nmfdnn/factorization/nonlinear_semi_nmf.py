@@ -14,7 +14,7 @@ from ..errors import require, require_whole
 from ..kernels import REFERENCE, Kernels
 from ..linalg import factor
 from .driver import Result, Stopping, iterate
-from .inputs import Pair, matrix
+from .inputs import Pair, check_matrix
 from .least_squares import code_step, weight_factors, weight_step
 from .semi_nmf import Regularisation, affine, augmented, starting_pair
 
@@ -78,7 +78,7 @@ def nonlinear_semi_nmf(
     Raises:
         ConfigError: A or the start is not finite or of another shape, or an argument is outside its range.
     """
-    A = matrix(A)
+    check_matrix(A)
     alternation = alternation or Alternation()
     regularisation = regularisation or Regularisation()
     A, pair, units = starting_pair(A, rank, bias, regularisation, start, generator)

@@ -16,7 +16,7 @@ from ..errors import require, require_whole
 from ..kernels import REFERENCE, Kernels
 from ..linalg import factor, unit
 from .driver import Result, Stopping, iterate
-from .inputs import Pair, Units, matrix, source, two
+from .inputs import Pair, Units, check_matrix, source, two
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ def semi_nmf(
     Raises:
         ConfigError: A or the start is not finite or of another shape, or an argument is outside its range.
     """
-    A = matrix(A)
+    check_matrix(A)
     regularisation = regularisation or Regularisation()
     remedy = "clip it at zero, because multiplicative updates keep signs"
     A, pair, units = starting_pair(A, rank, bias, regularisation, start, generator, negative=remedy)
@@ -152,12 +152,12 @@ def starting_pair(
         shape, generator = (len(A), rank), source(generator, A.device)
         Z = torch.rand(shape, generator=generator, dtype=A.dtype, device=A.device) + 0.2
     else:
-        Z = matrix(Z, "Z", like=A, shape=(len(A), rank), negative=negative)
+        check_matrix(Z, "Z", like=A, shape=(len(A), rank), negative=negative)
     units = Units(unit(A))
     A = A / units.A
     if W is None:
         return A, Pair(Z, least_squares_weights(A, Z, bias, regularisation)), units
-    W = matrix(W, "W", like=A, shape=(rank + bias, A.shape[1]))
+    check_matrix(W, "W", like=A, shape=(rank + bias, A.shape[1]))
     return A, units.inner(Pair(Z, W)), units
 
 
