@@ -73,8 +73,8 @@ def against_plain(name: str, shape: tuple[int, int], repeats: int) -> str:
     generator = torch.Generator().manual_seed(0)
     tensors = [torch.rand(shape, generator=generator) for _ in range(4)]
     arguments: dict[str, list[object]] = {
-        "multiplicative": [*tensors[:3]],
-        "semi_multiplicative": [tensors[0], tensors[1] - 0.5, *tensors[2:], 0.1],
+        "multiplicative": [*tensors[:3], torch.ones(shape[1])],
+        "semi_multiplicative": [tensors[0], tensors[1] - 0.5, *tensors[2:], 0.1, torch.ones(shape[1])],
         "relu_residual": [*tensors[:2]],
         "step_and_project": [*tensors[:2], 0.5],
     }

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from numbers import Integral
+from typing import Any
+
 
 class NmfdnnError(ValueError):
     """Base of every error raised for bad input; command-line programs print it without a traceback."""
@@ -29,6 +32,13 @@ class SingularMatrixError(NmfdnnError):
 
 class NotFiniteError(SingularMatrixError):
     """A matrix to be factored holds NaN or infinity, in an iteration a sign of divergence."""
+
+
+def require_whole(value: Any, key: str, least: int) -> int:
+    """The value as an int; raise a `ConfigError` unless it is a whole number ≥ `least` (NumPy's are; True is not)."""
+    whole = isinstance(value, Integral) and not isinstance(value, bool)
+    require(whole and value >= least, key, f"an integer ≥ {least}", value)
+    return int(value)
 
 
 def require(condition: bool, key: str, expected: str, value: object) -> None:

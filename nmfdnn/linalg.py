@@ -17,6 +17,9 @@ So in all three a direction with s ≫ δ s₁ is inverted and one with s ≪ δ
 and damping differ only around the cut-off. δ has a floor set by rounding, `delta_floor`; a smaller δ is
 raised to it, because below it singular values are noise (an inactive ReLU unit is a zero column).
 An all-zero matrix has the zero pseudo-inverse in every method.
+
+A may have any unit: it is factored in its own `unit`, so that no square leaves the range of its type. What the
+methods are applied to is taken as it is: products AᵀR must be representable. No autograd graph is built.
 """
 
 from __future__ import annotations
@@ -69,6 +72,18 @@ def delta_floor(A: Tensor, method: str = "svd") -> float:
     return max(floor, math.sqrt(16 * eps)) if method == "cholesky" else floor
 
 
+def unit(A: Tensor) -> float:
+    """The power of four u for which the largest |entry| of A/u is in [½, 2); 1 for zeros. NaN or inf give NaN.
+
+    A division by it, or by its root, is exact. For extreme A, u is kept in the range of the type of A.
+    """
+    top = float(torch.maximum(*(bound.abs() for bound in A.aminmax())))
+    if not math.isfinite(top):
+        return math.nan
+    limit = math.frexp(torch.finfo(A.dtype).max)[1] // 2 - 4
+    return 4.0 ** max(-limit, min(math.frexp(top)[1] // 2, limit))
+
+
 @dataclass(frozen=True)
 class _Spectral:
     """Right singular vectors Q (k × r) and singular values s (r) that were kept."""
@@ -76,12 +91,14 @@ class _Spectral:
     Q: Tensor
     s: Tensor
 
+    @torch.no_grad()
     def solve_gram(self, C: Tensor) -> Tensor:
-        return self.Q @ ((self.Q.T @ C) / self.s.square()[:, None])
+        return self.Q @ ((self.Q.T @ C) / self.s[:, None] / self.s[:, None])
 
     def on_rows(self, A: Tensor) -> EighFactors:
         return EighFactors(self.Q, self.s, A)
 
+    @torch.no_grad()
     def shrink(self, W: Tensor, ridge: float) -> Tensor:
         square = (self.s / self.s[:1]).square()
         kept = square / (ridge * square.sum() / len(self.Q) + square)
@@ -94,6 +111,7 @@ class SVDFactors(_Spectral):
 
     P: Tensor
 
+    @torch.no_grad()
     def solve(self, R: Tensor) -> Tensor:
         return self.Q @ ((self.P.T @ R) / self.s[:, None])
 
@@ -107,6 +125,7 @@ class EighFactors(_Spectral):
 
     A: Tensor
 
+    @torch.no_grad()
     def solve(self, R: Tensor) -> Tensor:
         return self.solve_gram(self.A.T @ R)
 
@@ -117,18 +136,24 @@ class EighFactors(_Spectral):
 
 @dataclass(frozen=True)
 class CholeskyFactors:
-    """AᵀA = G, the lower Cholesky factor L of G + damping, and the least damping that rounding allows."""
+    """A and, all in the `unit` u of A: AᵀA = G, the lower Cholesky factor L of G + damping, the least damping.
+
+    Least is what rounding allows.
+    """
 
     A: Tensor
+    unit: float
     G: Tensor
     L: Tensor
     least: float
 
+    @torch.no_grad()
     def solve(self, R: Tensor) -> Tensor:
         return self.solve_gram(self.A.T @ R)
 
+    @torch.no_grad()
     def solve_gram(self, C: Tensor) -> Tensor:
-        return torch.cholesky_solve(C, self.L)
+        return torch.cholesky_solve(C / self.unit, self.L) / self.unit
 
     def whitened(self) -> tuple[Tensor, Tensor]:
         identity = torch.eye(len(self.L), dtype=self.L.dtype, device=self.L.device)
@@ -138,11 +163,13 @@ class CholeskyFactors:
     def on_rows(self, A: Tensor) -> CholeskyFactors:
         return replace(self, A=A)
 
+    @torch.no_grad()
     def shrink(self, W: Tensor, ridge: float) -> Tensor:
         level = float(self.G.diagonal().mean())
         return torch.cholesky_solve(self.G @ W, cholesky(self.G, max(ridge * level, self.least)))
 
 
+@torch.no_grad()
 def factor(A: Tensor, method: str = "svd", delta: float = 1e-14) -> Factors:
     """Factor A (n × k), n and k in any relation, for least squares against many right-hand sides.
 
@@ -151,44 +178,103 @@ def factor(A: Tensor, method: str = "svd", delta: float = 1e-14) -> Factors:
         method: one of `METHODS`.
         delta: relative cut-off δ in [0, 1), in units of the largest singular value.
 
+    An SVD that does not converge is replaced by the eigendecomposition of the Gram matrix in float64.
+
     Raises:
-        NotFiniteError: A, or its Gram matrix, holds NaN or infinity.
+        NotFiniteError: A holds NaN or infinity.
         SingularMatrixError: no factorization was found.
-        ConfigError: `method` or `delta` is outside its range.
+        ConfigError: A is no dense floating-point matrix, or `method` or `delta` is outside its range.
 
     Not guaranteed: that `cholesky` equals the others when A has singular values around δ s₁.
     """
     require(method in METHODS, "method", f"one of {', '.join(METHODS)}", method)
     require(0 <= delta < 1, "delta", "in [0, 1)", delta)
-    if A.ndim != 2:
-        raise ConfigError(f"A must be a matrix (two dimensions), got shape {tuple(A.shape)}")
+    check_dense(A)
     delta = max(delta, delta_floor(A, method))
+    u = unit(A)
+    if math.isnan(u):
+        raise _not_finite(A)
     if method == "cholesky":
-        G = gram(A)
+        G = gram(A / u)
         top = float(largest_eigenvalue(G))
-        if not math.isfinite(top):
-            raise _not_finite(A)
-        return CholeskyFactors(A, G, cholesky(G, delta**2 * top), delta_floor(A, method) ** 2 * top)
+        return CholeskyFactors(A, u, G, cholesky(G, delta**2 * top), delta_floor(A, method) ** 2 * top)
+    if method == "svd":
+        P, s, Qh = svd(A / u)
+        keep = int((s > delta * s[0]).sum())
+        return SVDFactors(Qh[:keep].T, u * s[:keep], P[:, :keep])
+    s, Q = _eigh(A / u, delta)
+    return EighFactors(Q, u * s, A)
+
+
+def check_dense(A: Tensor, name: str = "A") -> None:
+    """Raise a `ConfigError` that says how to convert A, unless it is a non-empty dense matrix of floats."""
+    if not isinstance(A, Tensor):
+        array = f"{name}.toarray()" if hasattr(A, "toarray") else name
+        raise ConfigError(
+            f"{name} must be a torch tensor, got {type(A).__name__}: "
+            f"convert it with torch.tensor(numpy.asarray({array}), dtype=torch.float32)"
+        )
+    if A.layout != torch.strided:
+        raise ConfigError(f"{name} must be dense, got {A.layout}: convert it with {name}.to_dense()")
+    if A.ndim != 2 or A.numel() == 0:
+        raise ConfigError(
+            f"{name} must be a non-empty matrix (two dimensions, rows are samples), got shape {tuple(A.shape)}"
+        )
+    if A.dtype not in (torch.float32, torch.float64):
+        raise ConfigError(f"{name} must be float32 or float64, got {A.dtype}: convert it with {name}.float()")
+
+
+@torch.no_grad()
+def svd(A: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """P (n × r), s (r, descending), Qᵀ (r × k) with A = P diag(s) Qᵀ for a finite A (n × k) of order one.
+
+    r = min(n, k). Where LAPACK does not converge, which happens to finite matrices too, the result comes from
+    the smaller Gram matrix in float64, and r is the numerical rank at which that tells values from rounding.
+
+    Raises:
+        NotFiniteError: A holds NaN or infinity.
+        SingularMatrixError: no decomposition converged.
+    """
     try:
-        if method == "svd":
-            P, s, Qh = torch.linalg.svd(A, full_matrices=False)
-            keep = _rank(s, delta)
-            return SVDFactors(Qh[:keep].T, s[:keep], P[:, :keep])
+        P, s, Qh = torch.linalg.svd(A, full_matrices=False)
+        if bool(torch.isfinite(s).all()):
+            return P, s, Qh
+    except torch.linalg.LinAlgError:
+        pass
+    if len(A) < A.shape[1]:
+        s, P = _eigh(A.T, delta_floor(A.T, "eigh"))
+        return P, s, (P.T @ A) / s[:, None]
+    s, Q = _eigh(A, delta_floor(A, "eigh"))
+    return A @ Q / s, s, Q.T
+
+
+def _eigh(A: Tensor, delta: float) -> tuple[Tensor, Tensor]:
+    """Singular values s > δ s₁ (r, descending) and right singular vectors (k × r) from AᵀA in float64."""
+    try:
         eigenvalues, Q = torch.linalg.eigh(gram(A.double()))
     except torch.linalg.LinAlgError as error:
-        raise _not_finite(A) from error
+        if not torch.isfinite(A).all():
+            raise _not_finite(A) from error
+        raise SingularMatrixError(
+            f"no decomposition of a finite matrix of shape {tuple(A.shape)} converged: "
+            "use the cholesky solver, for the start of nmf start='random'"
+        ) from error
     s = eigenvalues.flip(0).clamp_min(0).sqrt()
-    keep = _rank(s, delta)
-    return EighFactors(Q.flip(1)[:, :keep].to(A.dtype), s[:keep].to(A.dtype), A)
+    keep = int((s > delta * s[0]).sum())
+    return s[:keep].to(A.dtype), Q.flip(1)[:, :keep].to(A.dtype)
 
 
+@torch.no_grad()
 def gram(A: Tensor) -> Tensor:
     """AᵀA (k × k) for A (n × k)."""
     return A.T @ A
 
 
+@torch.no_grad()
 def cholesky(G: Tensor, damping: float) -> Tensor:
     """Lower Cholesky factor of G + damping·I for a positive semi-definite G (k × k).
+
+    A damping below the smallest normal number is raised to it, for the sake of an all-zero G.
 
     Raises:
         SingularMatrixError: G + damping·I is not numerically positive definite, or G is not finite.
@@ -208,6 +294,7 @@ def cholesky(G: Tensor, damping: float) -> Tensor:
     return L
 
 
+@torch.no_grad()
 def largest_eigenvalue(G: Tensor, iterations: int = 30) -> Tensor:
     """Largest eigenvalue of a positive semi-definite G (k × k) to about 1 %, by power iteration; 0-d.
 
@@ -218,12 +305,6 @@ def largest_eigenvalue(G: Tensor, iterations: int = 30) -> Tensor:
     for _ in range(iterations):
         v = G @ (v / v.norm().clamp_min(torch.finfo(G.dtype).tiny))
     return v.norm()
-
-
-def _rank(s: Tensor, delta: float) -> int:
-    if not torch.isfinite(s).all():
-        raise _not_finite(s)
-    return int((s > delta * s[0]).sum()) if len(s) else 0
 
 
 def _not_finite(A: Tensor) -> NotFiniteError:

@@ -12,7 +12,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
-EPSILON = 1e-12
 
 
 @dataclass(frozen=True)
@@ -87,9 +86,14 @@ def forward(X: Array, weights: list[Array], bias: bool) -> tuple[list[Array], Ar
     return Z, hat(Z[-1], bias) @ weights[-1]
 
 
+def quotient(above: Array, below: Array) -> Array:
+    """above / below, 0 where below is."""
+    return np.divide(above, below, out=np.zeros_like(above), where=below > 0)
+
+
 def lee_seung(A: Array, Z: Array, W: Array) -> tuple[Array, Array]:
-    Z = Z * (A @ W.T) / (Z @ W @ W.T + EPSILON)
-    W = W * (Z.T @ A) / (Z.T @ Z @ W + EPSILON)
+    Z = Z * quotient(A @ W.T, Z @ W @ W.T)
+    W = W * quotient(Z.T @ A, Z.T @ Z @ W)
     return Z, W
 
 
@@ -132,8 +136,8 @@ def ding(A: Array, Z: Array, W: Array, damping: float = 0.0) -> Array:
     C, G = A @ W.T, W @ W.T
     damping = damping * level(W.T)
     above = positive(C) + Z @ negative(G) + damping * Z
-    below = negative(C) + Z @ positive(G) + damping * Z + EPSILON
-    return Z * np.sqrt(above / below)
+    below = negative(C) + Z @ positive(G) + damping * Z
+    return Z * np.sqrt(quotient(above, below))
 
 
 def semi_nmf(A: Array, Z: Array, W: Array, s: Settings) -> tuple[Array, Array]:

@@ -22,8 +22,8 @@ def arguments(name: str, shape: tuple[int, int], dtype: torch.dtype, device: tor
     any_sign = [torch.randn(shape, generator=g, dtype=dtype).to(device) for _ in range(3)]
     positive = [torch.rand(shape, generator=g, dtype=dtype).to(device) for _ in range(4)]
     return {
-        "multiplicative": [positive[0], positive[1], positive[2]],
-        "semi_multiplicative": [positive[0], any_sign[0], positive[1], positive[2], 0.1],
+        "multiplicative": [*positive[:3], positive[3][0]],
+        "semi_multiplicative": [positive[0], any_sign[0], *positive[1:3], positive[3].mean(), positive[3][0]],
         "relu_residual": any_sign[:2],
         "step_and_project": [positive[0], any_sign[0], 0.7],
     }[name]
@@ -49,24 +49,31 @@ def test_reference_values_by_hand(device, dtype):
 
     assert torch.equal(REFERENCE.relu_residual(t(1, 1, 0), t(3, -3, -0.5)), t(-2, 1, 0))
     assert torch.equal(REFERENCE.step_and_project(t(1, 1), t(2, -4), 0.5), t(2, 0))
-    torch.testing.assert_close(REFERENCE.multiplicative(t(2, 0, 3), t(6, 1, 0), t(3, 0, 0)), t(4, 0, 0))
-    found = REFERENCE.semi_multiplicative(t(1, 1), t(3, -3), t(1, 6), t(1, 1), 0.0)
+    own = t(1, 1, 1)
+    # 0/0 is 0: a part that is zero, or a sample that is.
+    found = REFERENCE.multiplicative(t(2, 7, 0), t(6, 0, 5), t(3, 0, 0), t(1, 0, 1))
+    torch.testing.assert_close(found, t(4, 0, 0))
+    found = REFERENCE.semi_multiplicative(t(1, 1), t(3, -3), t(1, 6), t(1, 1), 0.0, own[:, :2])
     torch.testing.assert_close(found, t(2, 1 / 3))
-    found = REFERENCE.semi_multiplicative(t(1, 2), t(3, -3), t(1, 5), t(1, 1), 2.0)
+    found = REFERENCE.semi_multiplicative(t(1, 2), t(3, -3), t(1, 5), t(1, 1), 2.0, own[:, :2])
     torch.testing.assert_close(found, t(2**0.5, 2 * (5 / 12) ** 0.5))
+    found = REFERENCE.semi_multiplicative(t(7, 0, 0), t(0, 5, -5), t(0, 0, 0), t(0, 0, 0), 2.0, t(0, 1, 1))
+    torch.testing.assert_close(found, t(0, 0, 0))
 
 
+@pytest.mark.parametrize("scale", [1e-18, 1, 1e18])
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_multiplicative_updates_flush_decayed_entries_and_keep_nan(backend, device):
-    """NaN must survive to be reported, although it is not above the floor."""
-    Z = torch.tensor([[1e-15, 1e-17, 1e-30, float("nan")]], device=device)
-    one, zero = torch.ones_like(Z), torch.zeros_like(Z)
+def test_multiplicative_updates_flush_decayed_entries_in_any_unit_and_keep_nan(backend, scale, device):
+    """NaN must survive to be reported. The unit may be one of Z, of a part, or of all."""
+    Z = torch.tensor([[1e-15, 1e-17, 1e-18, float("nan")]], device=device)
+    one, zero, ones = torch.ones_like(Z), torch.zeros_like(Z), torch.ones(4, device=device)
     expected = torch.tensor([[1e-15, 0, 0, float("nan")]], device=device)
-    for found in (
-        kernels(backend).multiplicative(Z, one, one),
-        kernels(backend).semi_multiplicative(Z, zero, one, one, 0.0),
-    ):
-        torch.testing.assert_close(found, expected, equal_nan=True, rtol=1e-6, atol=0)
+    for z, own in ((1, scale), (scale, 1), (scale, 1 / scale)):
+        for found in (
+            kernels(backend).multiplicative(z * Z, one, z * own * one, own * ones) * (z * own),
+            kernels(backend).semi_multiplicative(z * Z, zero, z * own * one, z * own * one, 0.0, own * ones),
+        ):
+            torch.testing.assert_close(found / z, expected, equal_nan=True, rtol=1e-5, atol=0)
 
 
 def test_backends():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import oracle
 import pytest
@@ -9,7 +11,7 @@ import torch
 from torch import Tensor
 
 from nmfdnn.errors import ConfigError, SingularMatrixError
-from nmfdnn.linalg import METHODS, cholesky, delta_floor, factor, gram, largest_eigenvalue
+from nmfdnn.linalg import METHODS, cholesky, delta_floor, factor, gram, largest_eigenvalue, unit
 
 SPECTRAL = ("svd", "eigh")
 CONDITION = 10.0
@@ -158,6 +160,31 @@ def test_the_ridge_has_no_unit_and_belongs_to_the_factored_matrix(method, scale,
     assert 0.1 < float(expected.norm() / W.norm()) < 0.9
     for factors in (scaled, scaled.on_rows(scale * A[:5])):
         assert oracle.error(factors.shrink(W, 0.3), expected) < tolerance(dtype)
+
+
+@pytest.mark.parametrize("name", ["tall", "wide", "deficient"])
+@pytest.mark.parametrize("method", METHODS)
+def test_factors_have_the_unit_of_the_matrix(method, name, put, dtype, R):
+    A = put(problem(name), dtype)
+    b, delta = R[: len(A)], 3e-2
+    plain = factor(A, method, delta)
+    for scale in (1e-22, 1e17) if dtype == torch.float32 else (1e-150, 1e150):
+        factors = factor(scale * A, method, delta)
+        for found in (factors.solve(b), factors.on_rows(scale * A).solve(b), factors.solve_gram(scale * A.T @ b)):
+            assert oracle.error(found * scale, plain.solve(b)) < tolerance(dtype)
+        assert oracle.error(factors.shrink(A.T @ b, 0.3), plain.shrink(A.T @ b, 0.3)) < tolerance(dtype)
+
+
+@pytest.mark.parametrize("value", [0.0, 0.5, 1.0, 1.99, 2.0, 255.0, 1e-20, 3e37, 1e-44])
+def test_unit_is_the_power_of_four_next_to_the_largest_entry(value, device, dtype):
+    A = torch.tensor([[value / 3, -value], [0.0, value / 2]], dtype=dtype, device=device)
+    u = unit(A)
+    assert math.log2(u) % 2 == 0
+    assert torch.equal(A / u * u, A)
+    if 1e-36 < value < 1e36:
+        assert 0.5 <= float((A / u).abs().max()) < 2
+    elif value == 0:
+        assert u == 1
 
 
 @pytest.mark.parametrize("name", ["tall", "wide", "deficient"])

@@ -9,11 +9,14 @@ function                                objective                         constr
 `nonlinear_least_squares`               ½‖B − f(AW)‖² or ½‖B − f(ZA)‖²    W free or Z ≥ 0
 ======================================  ================================  =====================
 
-The same code runs in float32 and float64, on CPU and CUDA, without autograd. Every function returns a
-`Result`; the single updates (`*_step`) are public for those who build their own alternations.
+The same code runs in float32 and float64, on CPU and CUDA, without autograd, on data in any unit. Every function
+returns a `Result`; the single updates (`*_step`) are public for those who build their own alternations: they
+check nothing, and what they multiply must be representable. `affine`, `augmented` and `split_bias` are plain
+tensor expressions, through which autograd can pass.
 """
 
-from .driver import Pair, Result, Stopping
+from .driver import Result, Stopping
+from .inputs import Pair
 from .least_squares import code_step, nonlinear_least_squares, weight_factors, weight_step
 from .nmf import hals_step, multiplicative_step, nmf
 from .nonlinear_semi_nmf import Alternation, nonlinear_semi_nmf, nonlinear_semi_nmf_step

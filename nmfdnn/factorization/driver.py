@@ -5,29 +5,25 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from ..errors import ConfigError, NotFiniteError, require
-
-
-class Pair(NamedTuple):
-    """Codes Z (n × k) and weights W (k × m), or (k + 1) × m with a bias row."""
-
-    Z: Tensor
-    W: Tensor
+from ..errors import ConfigError, NotFiniteError, require, require_whole
+from .inputs import Pair, Units
 
 
 @dataclass(frozen=True)
 class Result:
-    """What a factorization returns.
+    """What a factorization returns: of all pairs at which the objective was taken, the one where it is least.
+
+    With a ridge the start counts only if it is all there is: no ridge has shrunk it.
 
     Attributes:
         Z: codes, n × k.
         W: weights, k × m; (k + 1) × m with the bias in the last row where a bias was asked for.
-        objective: values of the objective at the start and at every check, oldest first.
+        objective: values of the objective at the start and at every check, oldest first, in the unit of the data:
+            infinite or zero where its square is beyond float64.
         iterations: how many iterations the returned factors have seen.
         converged: whether the tolerance was met.
         ended: "converged", "max_iterations", "callback" or "diverged".
@@ -47,8 +43,9 @@ class Stopping:
 
     Attributes:
         max_iterations: upper bound on the iterations, ≥ 0.
-        tolerance: stop when the objective changes by no more than this fraction of its value at the start
-            between two checks; 0 runs all iterations.
+        tolerance: stop when the objective has fallen by no more than this fraction of ½‖A‖² since the last check,
+            to the least so far. A rise stops nothing, unless it is rounding: ½ε‖A‖‖R‖ for the residual R.
+            0 runs all iterations.
         check_every: iterations between two evaluations of the objective (each costs about one iteration and,
             on CUDA, one synchronisation), ≥ 1.
         callback: called as callback(iteration, Pair(Z, W), objective) at every check; returning True stops.
@@ -60,71 +57,70 @@ class Stopping:
     callback: Callable[[int, Pair, float], bool | None] | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
-        require(self.max_iterations >= 0, "max_iterations", "≥ 0", self.max_iterations)
+        require_whole(self.max_iterations, "max_iterations", 0)
         require(0 <= self.tolerance < 1, "tolerance", "in [0, 1)", self.tolerance)
-        require(self.check_every >= 1, "check_every", "≥ 1", self.check_every)
+        require_whole(self.check_every, "check_every", 1)
 
 
 def iterate(
-    start: Pair, step: Callable[[Pair], Pair], objective: Callable[[Pair], Tensor], stopping: Stopping
+    A: Tensor,
+    start: Pair,
+    step: Callable[[Pair], Pair],
+    fit: Callable[[Pair], Tensor],
+    stopping: Stopping,
+    units: Units | None = None,
+    *,
+    ridge: bool = False,
 ) -> Result:
-    """Repeat `step` from `start` until `stopping` says so.
+    """Repeat `step` from `start` until `stopping` says so, for the objective ½‖A − fit(Z, W)‖².
 
-    An iteration whose objective is not finite ends the run as "diverged" with the last finite factors, so
-    nothing that was computed is lost.
+    A and the start are in `units`, what is returned or handed to a callback is in the user's. An iteration whose
+    objective is not finite ends the run as "diverged", so nothing that was computed is lost.
+
+    Raises:
+        ConfigError: the objective is not finite at the start, or a factor is too large for its type.
     """
-    pair = good = start
-    history = [float(objective(start))]
-    if not math.isfinite(history[0]):
+    units = units or Units()
+
+    def objective(pair: Pair) -> float:
+        return float(half_square(A - fit(pair)))
+
+    def user(value: float) -> float:
+        return value * units.A * units.A
+
+    values = [objective(start)]
+    if not math.isfinite(values[0]):
         raise ConfigError(
-            "the objective is not finite at the start: A, Z or W holds NaN, infinity or huge values"
+            "the objective is not finite at the start: Z or W is too large for the data, scale it down"
         )
-    done = 0
-    ended = "max_iterations"
+    size, eps = float(half_square(A)), torch.finfo(A.dtype).eps
+    least, best, seen = math.inf if ridge else values[0], start, 0
+    pair, done, ended = start, 0, "max_iterations"
     while done < stopping.max_iterations:
         block = min(stopping.check_every, stopping.max_iterations - done)
         try:
             for _ in range(block):
                 pair = step(pair)
-            value = float(objective(pair))
+            value = objective(pair)
         except NotFiniteError:
             value = math.nan
         if not math.isfinite(value):
             ended = "diverged"
             break
         done += block
-        good = pair
-        history.append(value)
-        if stopping.callback is not None and stopping.callback(done, pair, value):
+        values.append(value)
+        rounding = eps * math.sqrt(size * value)
+        settled = value <= least + rounding and -rounding <= values[-2] - value <= stopping.tolerance * size
+        if value <= least:
+            least, best, seen = value, pair, done
+        if stopping.callback is not None and stopping.callback(done, units.outer(pair), user(value)):
             ended = "callback"
             break
-        if stopping.tolerance > 0 and abs(history[-2] - value) <= stopping.tolerance * history[0]:
+        if stopping.tolerance > 0 and settled:
             ended = "converged"
             break
-    return Result(good.Z, good.W, history, done, ended == "converged", ended)
-
-
-def check_matrix(A: Tensor, name: str = "A", *, nonnegative: bool = False) -> None:
-    """Raise a `ConfigError` unless A is a non-empty, finite floating-point matrix (nonnegative if asked)."""
-    if A.ndim != 2 or A.numel() == 0:
-        raise ConfigError(f"{name} must be a non-empty matrix (rows are samples), got shape {tuple(A.shape)}")
-    if A.dtype not in (torch.float32, torch.float64):
-        raise ConfigError(f"{name} must be float32 or float64, got {A.dtype}: convert it with {name}.float()")
-    if not torch.isfinite(A).all():
-        raise ConfigError(f"{name} holds NaN or infinite entries: remove or replace them first")
-    if nonnegative and bool((A < 0).any()):
-        raise ConfigError(
-            f"{name} has negative entries: shift or clip it, or use semi_nmf, which allows them"
-        )
-
-
-def check_factor(F: Tensor, name: str, shape: tuple[int, int], like: Tensor) -> None:
-    """Raise a `ConfigError` unless a given factor has the shape, type and device that A asks for."""
-    check_matrix(F, name)
-    if tuple(F.shape) != shape:
-        raise ConfigError(f"{name} must have shape {shape}, got {tuple(F.shape)}")
-    if F.dtype != like.dtype or F.device != like.device:
-        raise ConfigError(f"{name} must be {like.dtype} on {like.device} like A, got {F.dtype} on {F.device}")
+    Z, W = units.outer(best)
+    return Result(Z, W, [user(value) for value in values], seen, ended == "converged", ended)
 
 
 def half_square(R: Tensor) -> Tensor:

@@ -6,17 +6,20 @@ No derivative of f is taken: each step solves a linear least-squares problem for
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from ..errors import require
 from ..kernels import REFERENCE, Kernels
-from ..linalg import Factors, factor
-from .driver import Pair, Result, Stopping, check_factor, check_matrix, half_square, iterate
+from ..linalg import Factors, factor, unit
+from .driver import Result, Stopping, iterate
+from .inputs import Pair, Units, check_matrix
 from .semi_nmf import Regularisation, affine, augmented, split_bias
 
 UNKNOWNS = ("weights", "codes")
 
 
+@torch.no_grad()
 def nonlinear_least_squares(
     A: Tensor,
     B: Tensor,
@@ -45,49 +48,60 @@ def nonlinear_least_squares(
         kernels: element-wise backend.
 
     Returns:
-        A `Result` whose Z and W are the given matrix and the found one.
+        A `Result` whose Z and W are the given matrix and the found one, which counts in the unit of B divided by
+        that of A. Where inputs have a bias, its column stands for the power of four next to their largest entry,
+        so that δ and λ_W treat it alike in any unit.
 
     Not guaranteed: a monotone objective. For ω = 1 the weight step is the least-squares fit to the latent
-    target B + min(0, AW), which can increase ½‖B − f(AW)‖² where B > 0 and AW < 0.
+    target B + min(0, AW), which can increase ½‖B − f(AW)‖² where B > 0 and AW < 0. What is returned is the
+    best of all checks.
 
     Raises:
         ConfigError: shapes that do not fit, values that are not finite, or an argument outside its range.
     """
     check_matrix(A)
-    check_matrix(B, "B")
+    check_matrix(B, "B", like=A)
     require(unknown in UNKNOWNS, "unknown", f"one of {', '.join(UNKNOWNS)}", unknown)
     require(0 < omega <= 2, "omega", "in (0, 2]", omega)
     regularisation = regularisation or Regularisation()
     if unknown == "weights":
         require(len(A) == len(B), "A", f"of as many rows as B, {len(B)}", tuple(A.shape))
-        W = A.new_zeros(A.shape[1] + bias, B.shape[1]) if start is None else start
-        check_factor(W, "start", (A.shape[1] + bias, B.shape[1]), A)
-        inputs = augmented(A, bias)
-        factors = factor(inputs, regularisation.method, regularisation.delta)
-
-        def step(pair: Pair) -> Pair:
-            W = weight_step(inputs, B, pair.W, factors, omega, regularisation.weight_ridge, kernels)
-            return Pair(A, W)
-
-        pair = Pair(A, W)
+        shape, ridge = (A.shape[1] + bias, B.shape[1]), regularisation.weight_ridge
+        units = Units(unit(B), unit(A))
     else:
         rank = len(A) - bias
         require(A.shape[1] == B.shape[1], "A", f"of as many columns as B, {B.shape[1]}", tuple(A.shape))
         require(rank >= 1, "A", "at least one row besides the bias", tuple(A.shape))
-        Z = A.new_zeros(len(B), rank) if start is None else start
-        check_factor(Z, "start", (len(B), rank), A)
-        factors = weight_factors(A, rank, regularisation)
+        shape, ridge = (len(B), rank), regularisation.code_ridge
+        units = Units(unit(B), unit(B) / unit(A[:rank]))
+    X = A.new_zeros(shape) if start is None else start
+    check_matrix(X, "start", like=A, shape=shape)
+    pair = units.inner(Pair(A, X) if unknown == "weights" else Pair(X, A))
+    B = B / units.A
+    if unknown == "weights":
+        inputs = augmented(pair.Z, bias)
+        factors = factor(inputs, regularisation.method, regularisation.delta)
+    else:
+        factors = weight_factors(pair.W, rank, regularisation)
 
-        def step(pair: Pair) -> Pair:
-            ridge = regularisation.code_ridge
-            return Pair(code_step(B, pair.Z, A, factors, omega, ridge, nonnegative, kernels), A)
+    def step(pair: Pair) -> Pair:
+        Z, W = pair
+        if unknown == "weights":
+            return Pair(Z, weight_step(inputs, B, W, factors, omega, ridge, kernels))
+        return Pair(code_step(B, Z, W, factors, omega, ridge, nonnegative, kernels), W)
 
-        pair = Pair(Z, A)
     return iterate(
-        pair, step, lambda pair: half_square(B - affine(pair.Z, pair.W).relu()), stopping or Stopping()
+        B,
+        pair,
+        step,
+        lambda pair: affine(pair.Z, pair.W).relu(),
+        stopping or Stopping(),
+        units,
+        ridge=ridge > 0,
     )
 
 
+@torch.no_grad()
 def weight_step(
     A: Tensor,
     B: Tensor,
@@ -105,6 +119,7 @@ def weight_step(
     return factors.shrink(W, ridge) if ridge > 0 else W
 
 
+@torch.no_grad()
 def code_step(
     B: Tensor,
     Z: Tensor,
@@ -126,6 +141,7 @@ def code_step(
     return kernels.step_and_project(Z, D, omega) if nonnegative else Z + omega * D
 
 
+@torch.no_grad()
 def weight_factors(W: Tensor, rank: int, regularisation: Regularisation) -> Factors:
     """Factors of Wᵀ less its bias row: the pseudo-inverse that code steps use."""
     return factor(split_bias(W, rank)[0].T, regularisation.method, regularisation.delta)

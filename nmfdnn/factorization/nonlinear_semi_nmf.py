@@ -10,12 +10,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..errors import require
+from ..errors import require, require_whole
 from ..kernels import REFERENCE, Kernels
 from ..linalg import factor
-from .driver import Pair, Result, Stopping, check_matrix, half_square, iterate
+from .driver import Result, Stopping, iterate
+from .inputs import Pair, check_matrix
 from .least_squares import code_step, weight_factors, weight_step
-from .semi_nmf import Regularisation, affine, augmented, least_squares_weights, start_codes
+from .semi_nmf import Regularisation, affine, augmented, starting_pair
 
 ORDERS = ("weights_first", "codes_first")
 
@@ -39,12 +40,13 @@ class Alternation:
     nonnegative: bool = True
 
     def __post_init__(self) -> None:
-        require(self.weight_steps >= 0, "weight_steps", "≥ 0", self.weight_steps)
-        require(self.code_steps >= 0, "code_steps", "≥ 0", self.code_steps)
+        require_whole(self.weight_steps, "weight_steps", 0)
+        require_whole(self.code_steps, "code_steps", 0)
         require(0 < self.omega <= 2, "omega", "in (0, 2]", self.omega)
         require(self.order in ORDERS, "order", f"one of {', '.join(ORDERS)}", self.order)
 
 
+@torch.no_grad()
 def nonlinear_semi_nmf(
     A: Tensor,
     rank: int,
@@ -60,7 +62,7 @@ def nonlinear_semi_nmf(
     """Codes Z (n × rank) and weights W with A ≈ f(ẐW) (Sakurai et al. 2016, section 3).
 
     Args:
-        A: n × m; entries below zero cannot be met.
+        A: n × m, in any unit: cA gives the same codes and c times the weights. Entries below zero cannot be met.
         rank: number of codes k ≥ 1.
         bias: append a row to W that a column of ones multiplies.
         alternation: W steps, Z steps, ω, order and sign constraint of one iteration.
@@ -70,7 +72,8 @@ def nonlinear_semi_nmf(
         generator: source of all randomness, on the device of A; default a new one with seed 0.
         kernels: element-wise backend.
 
-    Not guaranteed: a monotone objective (see `nonlinear_least_squares`). λ_W and λ_Z shrink at every step.
+    Not guaranteed: a monotone objective (see `nonlinear_least_squares`); what is returned is the best of all
+    checks, so a small `check_every` finds a better one. λ_W and λ_Z shrink at every step.
 
     Raises:
         ConfigError: A or the start is not finite or of another shape, or an argument is outside its range.
@@ -78,17 +81,19 @@ def nonlinear_semi_nmf(
     check_matrix(A)
     alternation = alternation or Alternation()
     regularisation = regularisation or Regularisation()
-    Z, W = start_codes(A, rank, bias, start, generator)
-    if W is None:
-        W = least_squares_weights(A, Z, bias, regularisation)
+    A, pair, units = starting_pair(A, rank, bias, regularisation, start, generator)
     return iterate(
-        Pair(Z, W),
+        A,
+        pair,
         lambda pair: nonlinear_semi_nmf_step(A, pair, bias, alternation, regularisation, kernels),
-        lambda pair: half_square(A - affine(pair.Z, pair.W).relu()),
+        lambda pair: affine(pair.Z, pair.W).relu(),
         stopping or Stopping(),
+        units,
+        ridge=regularisation.weight_ridge > 0 or regularisation.code_ridge > 0,
     )
 
 
+@torch.no_grad()
 def nonlinear_semi_nmf_step(
     A: Tensor,
     pair: Pair,

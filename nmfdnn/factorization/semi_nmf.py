@@ -6,16 +6,17 @@ Legend: A (n × m) data of any sign, rows are samples; Z (n × k) codes; W (k ×
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from ..errors import ConfigError, require
+from ..errors import require, require_whole
 from ..kernels import REFERENCE, Kernels
-from ..linalg import factor
-from .driver import Pair, Result, Stopping, check_factor, check_matrix, half_square, iterate
-from .nmf import default_generator
+from ..linalg import factor, unit
+from .driver import Result, Stopping, iterate
+from .inputs import Pair, Units, check_matrix, source, two
 
 
 @dataclass(frozen=True)
@@ -37,10 +38,11 @@ class Regularisation:
     code_ridge: float = 0.0
 
     def __post_init__(self) -> None:
-        require(self.weight_ridge >= 0, "weight_ridge", "≥ 0", self.weight_ridge)
-        require(self.code_ridge >= 0, "code_ridge", "≥ 0", self.code_ridge)
+        for key in ("weight_ridge", "code_ridge"):
+            require(0 <= getattr(self, key) < math.inf, key, "finite and ≥ 0", getattr(self, key))
 
 
+@torch.no_grad()
 def semi_nmf(
     A: Tensor,
     rank: int,
@@ -55,7 +57,7 @@ def semi_nmf(
     """Codes Z ≥ 0 (n × rank) and free weights W with A ≈ ẐW: W by least squares, Z multiplicatively.
 
     Args:
-        A: n × m, any sign.
+        A: n × m, any sign, in any unit: cA gives the same codes and c times the weights.
         rank: number of codes k ≥ 1.
         bias: append a row to W that a column of ones multiplies.
         regularisation: pseudo-inverse, λ_W and λ_Z (Arai 2018); default none.
@@ -65,29 +67,28 @@ def semi_nmf(
         generator: source of all randomness, on the device of A; default a new one with seed 0.
         kernels: element-wise backend.
 
-    With λ_W = 0 no half-step increases ½‖A − ẐW‖² (Ding, Li & Jordan 2010, theorem 3); damping by λ_Z makes
-    the code steps smaller without moving their fixed points.
+    With λ_W = 0 no half-step increases ½‖A − ẐW‖² by more than rounding (Ding, Li & Jordan 2010, theorem 3);
+    damping by λ_Z makes the code steps smaller without moving their fixed points.
 
     Raises:
         ConfigError: A or the start is not finite or of another shape, or an argument is outside its range.
     """
     check_matrix(A)
     regularisation = regularisation or Regularisation()
-    Z, W = start_codes(A, rank, bias, start, generator)
-    if bool((Z < 0).any()):
-        raise ConfigError(
-            "given codes Z must be nonnegative: multiplicative updates keep signs; clip Z first"
-        )
-    if W is None:
-        W = least_squares_weights(A, Z, bias, regularisation)
+    remedy = "clip it at zero, because multiplicative updates keep signs"
+    A, pair, units = starting_pair(A, rank, bias, regularisation, start, generator, negative=remedy)
     return iterate(
-        Pair(Z, W),
+        A,
+        pair,
         lambda pair: semi_nmf_step(A, pair, bias, regularisation, kernels=kernels),
-        lambda pair: half_square(A - affine(pair.Z, pair.W)),
+        lambda pair: affine(pair.Z, pair.W),
         stopping or Stopping(),
+        units,
+        ridge=regularisation.weight_ridge > 0,
     )
 
 
+@torch.no_grad()
 def semi_nmf_step(
     A: Tensor,
     pair: Pair,
@@ -106,6 +107,7 @@ def semi_nmf_step(
     return Pair(Z, W)
 
 
+@torch.no_grad()
 def least_squares_weights(A: Tensor, Z: Tensor, bias: bool, regularisation: Regularisation) -> Tensor:
     """W = (ẐᵀẐ + λ_W ḡI)⁻¹ẐᵀA, ḡ the mean diagonal of ẐᵀẐ, by the chosen pseudo-inverse."""
     factors = factor(augmented(Z, bias), regularisation.method, regularisation.delta)
@@ -113,10 +115,11 @@ def least_squares_weights(A: Tensor, Z: Tensor, bias: bool, regularisation: Regu
     return factors.shrink(W, regularisation.weight_ridge) if regularisation.weight_ridge > 0 else W
 
 
+@torch.no_grad()
 def multiplicative_code_step(
     A: Tensor, Z: Tensor, W: Tensor, damping: float = 0.0, kernels: Kernels = REFERENCE
 ) -> Tensor:
-    """Z ← Z ∘ √(([AWᵀ]₊ + Z[WWᵀ]₋ + λZ) / ([AWᵀ]₋ + Z[WWᵀ]₊ + λZ + ε)), with A less the bias.
+    """Z ← Z ∘ √(([AWᵀ]₊ + Z[WWᵀ]₋ + λZ) / ([AWᵀ]₋ + Z[WWᵀ]₊ + λZ)), with A less the bias; 0/0 = 0.
 
     λ = `damping` · ḡ, ḡ the mean diagonal of WWᵀ.
     """
@@ -126,27 +129,36 @@ def multiplicative_code_step(
     positive = Z @ G.clamp_min(0)
     # Z[G]₋ = Z[G]₊ − ZG with G = WWᵀ, and ZG = (ZW)Wᵀ is cheap for few targets; rounding may leave it < 0.
     negative = (positive - (Z @ W) @ W.T).clamp_min_(0)
-    return kernels.semi_multiplicative(Z, C, positive, negative, damping * G.diagonal().mean())
+    return kernels.semi_multiplicative(Z, C, positive, negative, damping * G.diagonal().mean(), G.diagonal())
 
 
-def start_codes(
+def starting_pair(
     A: Tensor,
     rank: int,
     bias: bool,
+    regularisation: Regularisation,
     start: tuple[Tensor, Tensor | None] | None,
     generator: torch.Generator | None,
-) -> tuple[Tensor, Tensor | None]:
-    """Checked starting codes Z ≥ 0 and, where given, weights."""
-    require(isinstance(rank, int) and rank >= 1, "rank", "an integer ≥ 1", rank)
-    if start is None:
-        generator = generator or default_generator(A.device)
-        Z = torch.rand((len(A), rank), generator=generator, dtype=A.dtype, device=A.device)
-        return Z + 0.2, None
-    Z, W = start
-    check_factor(Z, "Z", (len(A), rank), A)
-    if W is not None:
-        check_factor(W, "W", (rank + bias, A.shape[1]), A)
-    return Z, W
+    *,
+    negative: str | None = None,
+) -> tuple[Tensor, Pair, Units]:
+    """A, starting codes and weights, all checked and in the unit of A, and that unit; see `semi_nmf`.
+
+    `negative` is the remedy for negative codes, where they are not allowed.
+    """
+    rank = require_whole(rank, "rank", 1)
+    Z, W = (None, None) if start is None else two(start)
+    if Z is None:
+        shape, generator = (len(A), rank), source(generator, A.device)
+        Z = torch.rand(shape, generator=generator, dtype=A.dtype, device=A.device) + 0.2
+    else:
+        check_matrix(Z, "Z", like=A, shape=(len(A), rank), negative=negative)
+    units = Units(unit(A))
+    A = A / units.A
+    if W is None:
+        return A, Pair(Z, least_squares_weights(A, Z, bias, regularisation)), units
+    check_matrix(W, "W", like=A, shape=(rank + bias, A.shape[1]))
+    return A, units.inner(Pair(Z, W)), units
 
 
 def augmented(Z: Tensor, bias: bool) -> Tensor:

@@ -25,8 +25,8 @@ BACKENDS = ("reference", "compiled")
 class Kernels:
     """The fused element-wise operations; equations and shapes are in `nmfdnn.kernels.reference`."""
 
-    multiplicative: Callable[[Tensor, Tensor, Tensor], Tensor] = reference.multiplicative
-    semi_multiplicative: Callable[[Tensor, Tensor, Tensor, Tensor, Tensor | float], Tensor] = (
+    multiplicative: Callable[[Tensor, Tensor, Tensor, Tensor], Tensor] = reference.multiplicative
+    semi_multiplicative: Callable[[Tensor, Tensor, Tensor, Tensor, Tensor | float, Tensor], Tensor] = (
         reference.semi_multiplicative
     )
     relu_residual: Callable[[Tensor, Tensor], Tensor] = reference.relu_residual

@@ -153,8 +153,8 @@ def test_a_given_start_is_continued(put, rng):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"weight_steps": -1}, "weight_steps must be ≥ 0, got -1"),
-        ({"code_steps": -1}, "code_steps must be ≥ 0, got -1"),
+        ({"weight_steps": -1}, "weight_steps must be an integer ≥ 0, got -1"),
+        ({"code_steps": -1}, "code_steps must be an integer ≥ 0, got -1"),
         ({"omega": 0.0}, r"omega must be in \(0, 2\], got 0.0"),
         ({"omega": 2.1}, r"omega must be in \(0, 2\], got 2.1"),
         ({"order": "both"}, "order must be one of weights_first, codes_first, got 'both'"),

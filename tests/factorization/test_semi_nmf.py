@@ -140,7 +140,7 @@ def test_weight_ridge_shrinks_the_weights(put, rng):
     assert norms == sorted(norms, reverse=True)
 
 
-@pytest.mark.parametrize("scale", [1e-2, 300])
+@pytest.mark.parametrize("scale", [1e-9, 300])
 @pytest.mark.parametrize("order", ["weights_first", "codes_first"])
 def test_ridges_have_no_unit(order, scale, put, rng):
     """(cA, cZ, W) gives (cZ, W) and (cA, Z, cW) gives (Z, cW), as without ridges."""
@@ -155,6 +155,7 @@ def test_ridges_have_no_unit(order, scale, put, rng):
 
 
 @pytest.mark.parametrize("key", ["weight_ridge", "code_ridge"])
-def test_negative_ridge(key):
-    with pytest.raises(ConfigError, match=f"{key} must be ≥ 0, got -1"):
-        Regularisation(**{key: -1})
+@pytest.mark.parametrize("value", [-1, float("inf"), float("nan")])
+def test_ridges_that_are_refused(key, value):
+    with pytest.raises(ConfigError, match=f"{key} must be finite and ≥ 0, got {value}"):
+        Regularisation(**{key: value})
