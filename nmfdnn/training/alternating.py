@@ -137,6 +137,8 @@ class AlternatingTrainer:
 
     @property
     def network(self) -> Network:
+        if not self.updates:
+            return self.start
         average = Network(list(self.average), self.start.bias)
         return rescaled(average, [1 / scale for scale in self.scales])
 
