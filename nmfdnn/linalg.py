@@ -157,7 +157,7 @@ class CholeskyFactors:
 
     def whitened(self) -> tuple[Tensor, Tensor]:
         identity = torch.eye(len(self.L), dtype=self.L.dtype, device=self.L.device)
-        basis = torch.linalg.solve_triangular(self.L.T, identity, upper=True)
+        basis = torch.linalg.solve_triangular(self.L.T, identity, upper=True) / self.unit
         return self.A @ basis, basis
 
     def on_rows(self, A: Tensor) -> CholeskyFactors:

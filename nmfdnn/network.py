@@ -94,9 +94,9 @@ class Network:
 
 
 def root_mean_square(A: Tensor) -> float:
-    """√(mean of A²) of a tensor of any shape, without overflow or underflow; 1 for zeros."""
+    """√(mean of A²) of a tensor of any shape, without overflow or underflow; 1 if it is zero or not finite."""
     largest = A.abs().max()
-    if not largest > 0:
+    if not 0 < largest < math.inf:
         return 1.0
     return float((A / largest).square().mean(dtype=torch.float64).sqrt() * largest)
 

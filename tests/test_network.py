@@ -140,8 +140,9 @@ def test_rescaled_networks_have_codes_of_one_and_the_same_outputs(bias, unit, de
         torch.testing.assert_close(W, start)
 
 
-def test_the_root_mean_square_of_zeros_is_one_and_none_overflows(dtype):
-    assert root_mean_square(torch.zeros(3, 2, dtype=dtype)) == 1
+def test_root_mean_squares_do_not_overflow(dtype):
+    for value in (0.0, math.inf, math.nan):
+        assert root_mean_square(torch.full((3, 2), value, dtype=dtype)) == 1
     for unit in (1e-37, 1e37):
         found = root_mean_square(torch.tensor([[3.0, -4.0]], dtype=dtype) * unit)
         assert found == pytest.approx(12.5**0.5 * unit, rel=1e-6)

@@ -121,10 +121,10 @@ class WhitenedInput:
 
     def __init__(self, X: Tensor, unit: float, bias: bool, config: JacobiConfig) -> None:
         rows = X[:: max(1, len(X) // INPUT_ROWS)] / unit
-        self.mean = rows.mean(dim=0) if bias else rows.new_zeros(rows.shape[1])
-        rows -= self.mean  # first, so that features far from zero keep their digits
+        first = rows.mean(dim=0) if bias else rows.new_zeros(rows.shape[1])
+        rows -= first  # before anything is squared, so that features far from zero keep their digits
         rest, covariance = moments(rows, bias)
-        self.mean += rest
+        self.mean = first + rest
         self._check(covariance)
         level = covariance.diagonal().mean()
         if not level > 0:
@@ -140,7 +140,7 @@ class WhitenedInput:
         self.basis = self.Q * self.scales
         self.X = X.new_empty(len(X), len(variances))
         for part, whitened in zip(X.split(ROWS_AT_ONCE), self.X.split(ROWS_AT_ONCE), strict=True):
-            torch.mm(part / unit - self.mean, self.basis, out=whitened)
+            torch.mm(part / unit - first - rest, self.basis, out=whitened)
         self._check(self.X)
         self.dimension = float((variances * self.scales.square()).sum())
         self.shrinkage = self.ridge * level * self.scales.square()[:, None]
@@ -351,11 +351,13 @@ class JacobiTrainer:
     def _prepare(self) -> WhitenedInput:
         """Whiten the inputs, start the weights in that basis, and the codes' statistics.
 
-        Inputs and codes are taken in units of their root mean squares at the start: no square can overflow.
+        Inputs and codes are taken in units of about their root mean squares at the start, so that no square
+        overflows; powers of two, because a division by them is exact.
         """
         bias = self.start.bias
         if not self.scales:
-            self.scales = code_scales(self.start, self.X[:FIRST_ROWS])
+            sizes = code_scales(self.start, self.X[:FIRST_ROWS])
+            self.scales = [2.0 ** round(math.log2(size)) for size in sizes]
         whitened = WhitenedInput(self.X, self.scales[0], bias, self.config)
         split = [split_bias(W, len(W) - bias) for W in rescaled(self.start, self.scales).weights]
         self.weights = [W.clone() for W, _ in split]
