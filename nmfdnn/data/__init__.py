@@ -1,6 +1,7 @@
 """Data sets as device-resident tensors: embedded, planted, the user's own arrays, and the full image sets.
 
-Rows are samples: ``X`` is n × features, nonnegative for every set but the user's own arrays.
+Rows are samples: ``X`` is n × features, nonnegative for every set but the user's own arrays and where
+``standardize`` is "standard".
 """
 
 from .config import (
@@ -16,6 +17,7 @@ from .config import (
 )
 from .dataset import Dataset, Split
 from .loading import load
+from .preprocessing import Preprocessing
 
 __all__ = [
     "CIFAR10",
@@ -27,6 +29,7 @@ __all__ = [
     "Digits",
     "FashionMNIST",
     "MNIST5k",
+    "Preprocessing",
     "Split",
     "Synthetic",
     "load",

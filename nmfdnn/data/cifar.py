@@ -26,8 +26,8 @@ def read_binary_batch(path: Path) -> tuple[np.ndarray, np.ndarray]:
     A record is a label byte and 3072 pixel bytes. No digests of these files are published, so size and
     label range are all that is verified. Raises `DataError` if they are wrong.
     """
-    content = read_bytes(path)
     size = RECORDS * (1 + PIXELS)
+    content = read_bytes(path, size)
     if len(content) != size:
         raise bad_file(path, f"{size} bytes", f"{len(content)} bytes", REPLACE)
     records = np.frombuffer(content, np.uint8).reshape(RECORDS, 1 + PIXELS)
@@ -40,7 +40,7 @@ def read_python_batch(path: Path, digest: str) -> tuple[np.ndarray, np.ndarray]:
     The pickle is read without running code from it. ``digest`` is the MD5 of the file.
     Raises `DataError` if digest or contents are wrong.
     """
-    content = read_bytes(path)
+    content = read_bytes(path, RECORDS * 2 * PIXELS)  # names of files too, and what Python 3 makes of bytes
     check_digest(path, content, digest)
     try:
         batch = _ArrayUnpickler(io.BytesIO(content), encoding="latin1").load()

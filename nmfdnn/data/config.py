@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from ..errors import require
+from .preprocessing import CHOICES
 
 
 @dataclass
@@ -13,12 +14,17 @@ class DataConfig:
 
     ``validation`` is the fraction of the training data that is held out, 0 for none. ``train_samples``
     keeps only that many training samples, for a quick look; the validation part is then taken from those.
-    Pixels are scaled to [0, 1] unless ``scale`` is false (the paper's group used them unscaled).
+    ``standardize`` takes every feature to mean 0 and standard deviation 1 ("standard") or to the range 0..1
+    ("minmax") of the training part; "none" leaves the features as they are. "auto" means "standard" for
+    tables and "none" for bytes, and divides pictures of other numbers by their largest magnitude. What is
+    not standardized and has a largest value by its nature, as bytes have 255, is divided by that unless
+    ``scale`` is false (the paper's group used pixels unscaled).
     """
 
     name: str = ""
     validation: float = 0.1
     train_samples: int | None = None
+    standardize: str = "none"
     scale: bool = True
 
     def __post_init__(self) -> None:
@@ -34,6 +40,8 @@ class DataConfig:
             "at least 1, or null for all",
             self.train_samples,
         )
+        choices = f"one of {', '.join(CHOICES)}"
+        require(self.standardize in CHOICES, "data.standardize", choices, self.standardize)
 
 
 @dataclass
@@ -127,13 +135,16 @@ class Synthetic(SplitConfig):
 
 @dataclass
 class Arrays(SplitConfig):
-    """The user's own .npz file at ``path``, see `arrays`; ``test`` counts only if it has no X_test.
+    """The user's own .npz file or table at ``path``, see `arrays`; ``test`` counts only if it has no X_test.
 
-    ``scale`` concerns uint8 values only; all others are kept as they are.
+    ``target`` names the label's column in a table; null takes y, label, target or class, else the last one.
+    ``scale`` concerns bytes (uint8) only.
     """
 
     name: str = "arrays"
+    standardize: str = "auto"
     path: str = "???"  # the mark of a mandatory value in a configuration schema
+    target: str | None = None
 
 
 SCHEMAS: dict[str, type[DataConfig]] = {

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from torch import Tensor
 
-ROWS_AT_ONCE = 10_000  # where a copy of all rows would double the memory
+from .preprocessing import Preprocessing, parts
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,6 +29,7 @@ class Dataset:
     ``classes[c]`` names label c. ``image_shape`` is the shape of a row as an image, such as (28, 28) or
     (3, 32, 32), and None for plain vectors. ``validation`` is None where nothing is held out. ``digest`` is a
     SHA-256 of all that was read, see `Raw.digest`; it is the same for every split, device and type.
+    ``preprocessing`` made the splits' values out of what was read, and prepares other samples alike.
     """
 
     name: str
@@ -38,6 +39,7 @@ class Dataset:
     classes: tuple[str, ...]
     image_shape: tuple[int, ...] | None
     digest: str = ""
+    preprocessing: Preprocessing = field(default_factory=Preprocessing)
 
     @property
     def features(self) -> int:
@@ -68,10 +70,10 @@ class Raw:
 
     @property
     def digest(self) -> str:
-        """SHA-256, in hexadecimal, of all values with their shapes and types, all labels and all class names."""
+        """SHA-256 in hexadecimal of all values with their shapes and types, all labels and class names."""
         digest = hashlib.sha256(repr(self.classes).encode())
         for array in (self.X, self.labels, *(self.test or ())):
             digest.update(repr((array.shape, array.dtype.str)).encode())
-            for start in range(0, len(array), ROWS_AT_ONCE):
-                digest.update(np.ascontiguousarray(array[start : start + ROWS_AT_ONCE]).data)
+            for part in parts(len(array), array[0].size):
+                digest.update(np.ascontiguousarray(array[part]).data)
         return digest.hexdigest()

@@ -1,13 +1,14 @@
-"""Reading whole files and saying what is wrong with them."""
+"""Reading files of a bounded size, and saying what is wrong with them."""
 
 from __future__ import annotations
 
 import gzip
 import hashlib
+import os
 import zlib
 from pathlib import Path
 
-from ..errors import DataError
+from ..errors import ConfigError, DataError
 
 GZIP_MAGIC = b"\x1f\x8b"
 REPLACE = "delete this file and fetch it again (data.download=true does so), or set data.root to a good copy"
@@ -18,19 +19,51 @@ def bad_file(path: Path, expected: str, found: str, remedy: str) -> DataError:
     return DataError(f"{path}: expected {expected}, found {found}; {remedy}")
 
 
-def read_bytes(path: Path) -> bytes:
-    """The contents of a file, decompressed if they are gzip, whatever the file's name says."""
+def expand(location: str, key: str) -> Path:
+    """The absolute path that a user gave as ``key``; raises `ConfigError` where there can be no such path."""
     try:
-        content = path.read_bytes()
+        path = Path(location).expanduser().absolute()
+        os.stat(path)
+    except (RuntimeError, ValueError) as error:  # no such user; a null byte
+        raise ConfigError(f"{key} must be a path, got {location!r} ({error}): write it in full") from error
+    except OSError:
+        pass  # those who look there say what is wrong
+    return path
+
+
+def read_bytes(path: Path, largest: int) -> bytes:
+    """The contents of a file, decompressed if they are gzip, whatever the file's name says.
+
+    Raises `DataError` if it cannot be read or is damaged. What has more than ``largest`` bytes is refused
+    before more than so many are read, or decompressed: memory stays near ``largest``.
+    """
+    try:
+        with path.open("rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            packed = file.read(2) == GZIP_MAGIC
+            # What cannot be compressed grows a little.
+            if size > largest + packed * (1000 + largest // 1000):
+                raise bad_file(path, f"at most {largest} bytes", f"{size} bytes", REPLACE)
+            file.seek(0)
+            content = gzip.GzipFile(fileobj=file).read(largest + 1) if packed else file.read(size + 1)
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise bad_file(path, "a whole gzip file", f"a damaged one ({error})", REPLACE) from error
     except OSError as error:
         remedy = "check that it is there and that you may read it"
         raise bad_file(path, "a readable file", error.strerror or str(error), remedy) from error
-    if not content.startswith(GZIP_MAGIC):
-        return content
-    try:
-        return gzip.decompress(content)
-    except (EOFError, OSError, zlib.error) as error:
-        raise bad_file(path, "a whole gzip file", f"a damaged one ({error})", REPLACE) from error
+    if len(content) > largest:
+        raise bad_file(path, f"at most {largest} bytes", "more", REPLACE)
+    return content
+
+
+def check_memory(size: float, what: str, remedy: str) -> None:
+    """Raise `DataError` if ``size`` bytes are more than this machine's memory."""
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    if size > memory:
+        raise DataError(
+            f"{what} would take {size / 1e9:,.0f} GB, and this machine has {memory / 1e9:,.0f} GB of memory; "
+            f"{remedy}"
+        )
 
 
 def check_digest(path: Path, content: bytes, digest: str) -> None:

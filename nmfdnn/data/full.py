@@ -32,7 +32,7 @@ FILES: dict[str, FileSet] = {
     "fashion_mnist": FileSet(
         title="Fashion-MNIST",
         torchvision="FashionMNIST",
-        folders=("FashionMNIST/raw",),
+        folders=("FashionMNIST/raw", "fashion_mnist", "fashion-mnist"),
         variants=(
             {
                 "train-images-idx3-ubyte": "f4a8712d7a061bf5bd6d2ca38dc4d50a",
@@ -47,7 +47,7 @@ FILES: dict[str, FileSet] = {
     "mnist": FileSet(
         title="MNIST",
         torchvision="MNIST",
-        folders=("MNIST/raw",),
+        folders=("MNIST/raw", "mnist"),
         variants=(
             {
                 "train-images-idx3-ubyte": "6bbc9ace898e44ae57da46a324031adb",

@@ -10,6 +10,8 @@ import numpy as np
 
 from .files import REPLACE, bad_file, check_digest, read_bytes
 
+LARGEST = {1: 8 + 60_000, 3: 16 + 60_000 * 28 * 28}  # bytes of labels and images of the largest set here
+
 
 def read_idx(path: Path, ndim: int, digest: str) -> np.ndarray:
     """Read an idx file of unsigned bytes, plain or gzip, with ``ndim`` dimensions: 1 labels, 3 images.
@@ -19,7 +21,7 @@ def read_idx(path: Path, ndim: int, digest: str) -> np.ndarray:
 
     Raises `DataError` if magic number, size or digest is wrong.
     """
-    content = read_bytes(path)
+    content = read_bytes(path, LARGEST[ndim])
     magic = 0x0800 + ndim
     header = 4 + 4 * ndim
     if len(content) < header:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from ..errors import ConfigError, DataError, require
+from ..errors import ConfigError, require
 from .arrays import read_arrays
 from .config import Arrays, DataConfig, Digits, FullConfig, MNIST5k, SplitConfig, Synthetic
 from .dataset import Dataset, Raw, Split
 from .embedded import digits, mnist_5k
 from .full import read_full
+from .preprocessing import Preprocessing
 from .splitting import take
 from .synthetic import plant
 
@@ -19,7 +20,8 @@ def load(config: DataConfig, *, seed: int, device: torch.device, dtype: torch.dt
     """Read, split and place a data set.
 
     The splits depend on ``seed`` (≥ 0) alone, not on the device or ``dtype`` (floating); they are
-    stratified by class and shuffled. Official test sets stay as they are, in their own order.
+    stratified by class and shuffled. Official test sets stay as they are, in their own order. What has to be
+    learnt from the values themselves, such as means, is learnt from the training part alone.
 
     Raises `ConfigError` if a value does not fit the data, `DataError` if files are missing or damaged.
     """
@@ -27,7 +29,6 @@ def load(config: DataConfig, *, seed: int, device: torch.device, dtype: torch.dt
     require(dtype.is_floating_point, "dtype", "a floating type", dtype)
     rng = np.random.default_rng(seed)
     raw = _read(config, rng)
-    maximum = raw.maximum if config.scale else 1.0
 
     train = np.arange(len(raw.labels))
     if raw.test is None:
@@ -45,16 +46,10 @@ def load(config: DataConfig, *, seed: int, device: torch.device, dtype: torch.dt
     if config.validation > 0:
         validation, train = _hold_out(raw.labels, train, config.validation, "data.validation", rng)
 
+    preprocessing = Preprocessing.fit(config.standardize, raw.X, train, raw.maximum if config.scale else 1.0)
+
     def place(X: np.ndarray, labels: np.ndarray, rows: np.ndarray) -> Split:
-        values = torch.from_numpy(X[rows].reshape(len(rows), -1))
-        if values.dtype != torch.uint8:  # bytes travel as bytes and are widened on the device
-            values = values.to(dtype)
-        values = values.to(device).to(dtype)
-        if maximum != 1:
-            values /= maximum
-        if not values.isfinite().all():
-            remedy = "choose a wider type or rescale the values"
-            raise DataError(f"{config.name}: some values of X are too large for {dtype}; {remedy}")
+        values = preprocessing.apply(X, rows, device=device, dtype=dtype)
         return Split(values, torch.from_numpy(labels[rows]).to(device))
 
     return Dataset(
@@ -65,6 +60,7 @@ def load(config: DataConfig, *, seed: int, device: torch.device, dtype: torch.dt
         classes=raw.classes,
         image_shape=raw.image_shape,
         digest=raw.digest,
+        preprocessing=preprocessing,
     )
 
 
@@ -77,7 +73,7 @@ def _read(config: DataConfig, rng: np.random.Generator) -> Raw:
         case Synthetic():
             return plant(config, rng)
         case Arrays():
-            return read_arrays(config.path)
+            return read_arrays(config)
         case FullConfig():
             return read_full(config)
     raise ConfigError(f"data must be one of this package's data configurations, got {type(config).__name__}")
@@ -86,9 +82,15 @@ def _read(config: DataConfig, rng: np.random.Generator) -> Raw:
 def _hold_out(
     labels: np.ndarray, rows: np.ndarray, fraction: float, key: str, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Split ``rows`` into a stratified ``fraction`` and the rest; neither may end up empty."""
-    count = round(fraction * len(rows))
-    allowed = f"such that at least one of {len(rows)} samples is held out and one is kept"
-    require(0 < count < len(rows), key, allowed, fraction)
+    """Split ``rows`` into a stratified ``fraction`` and the rest, which must be enough to learn from."""
+    n = len(rows)
+    count = round(fraction * n)
+    if not 0 < count < n - 1:
+        none = " (0 for none)" if key == "data.validation" else ""
+        choose = f"; choose from {1 / n:.6g} to {(n - 2) / n:.6g}{none}" if n > 2 else ", which is too few"
+        raise ConfigError(
+            f"{key} must hold out at least one sample and leave two, got {fraction}, which is {count} of {n}"
+            f"{choose}, or take more samples"
+        )
     held, kept = take(labels[rows], count, rng)
     return rows[held], rows[kept]

@@ -10,6 +10,7 @@ from os.path import isfile  # unlike Path.is_file, false rather than an error in
 from pathlib import Path
 
 from ..errors import DataError
+from .files import expand
 
 ENVIRONMENT = "NMFDNN_DATA"
 
@@ -19,8 +20,9 @@ class FileSet:
     """The files of a set.
 
     Each of ``variants`` maps the file names of one complete version, in the order they are read, to MD5
-    digests (None where none is published). ``folders`` are where torchvision or the publisher's archive
-    puts them below a data folder, ``system`` where the Debian ``package`` does.
+    digests (None where none is published). ``folders`` are where they may be below a data folder: where
+    torchvision or the publisher's archive puts them, first, or in one of the set's name. ``system`` is where
+    the Debian ``package`` puts them.
     """
 
     title: str
@@ -41,12 +43,12 @@ def locate(files: FileSet, root: str | None, download: bool) -> dict[Path, str |
     Raises `DataError` if the files are not found, or if the first place that has any lacks others.
     """
     if root is not None:
-        home = Path(root).expanduser().absolute()
+        home = expand(root, "data.root")
         places = [home, *(home / folder for folder in files.folders)]
     else:
         # MNIST and Fashion-MNIST share their file names, so only an explicit root may hold them directly.
         given = os.environ.get(ENVIRONMENT)
-        homes = [Path(h).expanduser().absolute() for h in (given, "data") if h]
+        homes = [*([expand(given, f"${ENVIRONMENT}")] if given else []), Path("data").absolute()]
         home = homes[0]
         places = [h / folder for h in homes for folder in files.folders]
         places += [files.system] if files.system else []

@@ -7,6 +7,7 @@ import numpy as np
 from ..errors import ConfigError
 from .config import Synthetic
 from .dataset import Raw
+from .files import check_memory
 
 
 def plant(config: Synthetic, rng: np.random.Generator) -> Raw:
@@ -18,6 +19,10 @@ def plant(config: Synthetic, rng: np.random.Generator) -> Raw:
 
     Raises `ConfigError` where the teacher cannot tell as many classes apart (very narrow layers).
     """
+    size = 4 * config.samples * sum((config.features, *config.hidden, config.classes))
+    check_memory(
+        size, f"planting {config.samples} samples", "lower data.samples, data.features or data.hidden"
+    )
     X = rng.random((config.samples, config.features), dtype=np.float32)
     h = X
     for width in config.hidden:

@@ -8,8 +8,8 @@ import pytest
 import torch
 from data_files import IDX_NAMES, expect, image_set, load, pixels, write
 
-from nmfdnn.data import CIFAR10, MNIST, FashionMNIST
-from nmfdnn.errors import DataError
+from nmfdnn.data import CIFAR10, MNIST, Arrays, FashionMNIST
+from nmfdnn.errors import ConfigError, DataError
 
 RAW = "FashionMNIST/raw"
 
@@ -62,6 +62,41 @@ def test_relative_root_and_home(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path / "here"))
     monkeypatch.chdir(tmp_path)
     assert holds(load(FashionMNIST(root="~/sets", scale=False)), 0)
+
+
+@pytest.mark.parametrize(
+    ("schema", "folder"),
+    [
+        (MNIST, "mnist"),
+        (MNIST, "MNIST/raw"),
+        (FashionMNIST, "fashion_mnist"),
+        (FashionMNIST, "fashion-mnist"),
+    ],
+)
+def test_folders_in_the_name_of_a_set(tmp_path, monkeypatch, schema, folder):
+    contents = image_set(5)
+    expect(monkeypatch, schema.name, contents)
+    monkeypatch.setenv("NMFDNN_DATA", str(tmp_path / "variable"))
+    write(tmp_path / "variable" / folder, contents, packed=True)
+    assert holds(load(schema(scale=False)), 5)
+    assert holds(load(schema(scale=False, root=str(tmp_path / "variable"))), 5)
+
+
+@pytest.mark.parametrize("location", ["~nosuchuser/x", "a\0b"])
+def test_what_cannot_be_a_path(monkeypatch, location):
+    with pytest.raises(ConfigError, match=r"data\.root must be a path, got .*: write it in full"):
+        load(MNIST(root=location))
+    with pytest.raises(ConfigError, match=r"data\.path must be a path, got .*: write it in full"):
+        load(Arrays(path=location))
+    if "\0" not in location:
+        monkeypatch.setenv("NMFDNN_DATA", location)
+        with pytest.raises(ConfigError, match=r"\$NMFDNN_DATA must be a path, got"):
+            load(MNIST())
+
+
+def test_a_path_beyond_all_lengths(tmp_path):
+    with pytest.raises(DataError, match=r"File name too long"):
+        load(MNIST(root=str(tmp_path / ("x" * 300))))
 
 
 def test_order_of_places(tmp_path, monkeypatch):

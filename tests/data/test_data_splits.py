@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 import torch
@@ -125,14 +127,39 @@ def test_scaling(config, maximum):
     ("config", "message"),
     [
         (Digits(train_samples=1439), r"data\.train_samples must be between 1 and 1438.* got 1439"),
-        (Digits(train_samples=3), r"data\.validation must be such that at least one of 3 samples"),
-        (Digits(validation=0.9999), r"data\.validation must be such that .* one is kept, got 0\.9999"),
-        (Digits(test=0.0001), r"data\.test must be such that at least one of 1797 samples is held out"),
+        (
+            Digits(train_samples=3),
+            r"data\.validation must hold out .* 0 of 3; choose from 0\.333333 to 0\.333333 \(0 for none\)",
+        ),
+        (Digits(validation=0.9999), r"data\.validation must hold out at least one .* got 0\.9999"),
+        (
+            Digits(train_samples=3, validation=0.6),
+            r"data\.validation must .* leave two, got 0\.6, which is 2 of 3",
+        ),
+        (Digits(test=0.0001), r"data\.test must hold out .* which is 0 of 1797; choose from"),
     ],
 )
 def test_fractions_and_counts_that_do_not_fit_the_data(config, message):
     with pytest.raises(ConfigError, match=message):
         load(config)
+
+
+@pytest.mark.parametrize("n", [3, 7, 11, 1400])
+def test_the_fractions_that_a_message_names_can_be_taken(n):
+    with pytest.raises(ConfigError) as caught:
+        load(Digits(train_samples=n, validation=1e-9))
+    fractions = re.findall(r"choose from (\S+) to (\S+) ", str(caught.value))[0]
+    for held, fraction in zip((1, n - 2), fractions, strict=True):
+        data = load(Digits(train_samples=n, validation=float(fraction)))
+        assert (len(data.train), len(data.validation)) == (n - held, held)
+
+
+@pytest.mark.parametrize("n", [1, 2])
+def test_too_few_samples_to_be_split(n):
+    with pytest.raises(
+        ConfigError, match=rf"data\.validation .* which is 0 of {n}, which is too few, or take"
+    ):
+        load(Digits(train_samples=n))
 
 
 def test_impossible_arguments():

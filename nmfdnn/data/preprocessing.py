@@ -1,0 +1,150 @@
+"""From raw rows, as a source stores them, to what a network sees."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..errors import DataError
+
+CHOICES = ("auto", "standard", "minmax", "none")
+VALUES_AT_ONCE = 1 << 22  # 32 MB in float64, where a copy of all rows would double the memory
+
+
+@dataclass(frozen=True, eq=False)
+class Preprocessing:
+    """(x − ``offset``) / ``scale`` of raw values x: what every row goes through before a network sees it.
+
+    ``kind`` is one of
+
+    - "standard": offset and scale are mean and standard deviation of each feature;
+    - "minmax": they are minimum and range, so that the fitted rows lie in [0, 1];
+    - "none": offset 0, and scale the one value that stands for 1, such as 255 for bytes.
+
+    Both are float64, n features each or, for "none", single numbers. A feature that was constant where this
+    was fitted has the scale ∞ and so becomes 0 in every row: nothing could be learnt about it. ``shape`` is
+    that of one raw row, None for any.
+    """
+
+    kind: str = "none"
+    shape: tuple[int, ...] | None = None
+    offset: Tensor = field(default_factory=lambda: torch.tensor(0.0, dtype=torch.float64))
+    scale: Tensor = field(default_factory=lambda: torch.tensor(1.0, dtype=torch.float64))
+
+    @classmethod
+    def fit(cls, kind: str, X: np.ndarray, rows: np.ndarray, maximum: float = 1.0) -> Preprocessing:
+        """Fit to the given ``rows`` of ``X`` (n × ...) alone; ``maximum`` stands for 1 where kind is "none".
+
+        "auto" is "standard" for a table (n × features) and "none" for bytes and for pictures; in pictures of
+        other numbers, the largest magnitude in these rows stands for 1.
+        Raises `DataError` if no feature varies, or if one varies by more than float64 can hold.
+        """
+        shape = X.shape[1:]
+        first = X[rows[:1]]
+        if all((X[rows[part]] == first).all() for part in parts(len(rows), first.size)):
+            raise DataError(
+                f"all features are constant in the {len(rows)} training samples, there is nothing to learn: "
+                "check how X was made, or take more samples"
+            )
+        if kind == "auto" and X.ndim > 2 and X.dtype != np.uint8:
+            # Compared as they are: the magnitude of the lowest integer is no integer of its type.
+            extremes = [(X[rows[part]].max(), X[rows[part]].min()) for part in parts(len(rows), first.size)]
+            kind, maximum = "none", max(max(float(high), -float(low)) for high, low in extremes)
+        elif kind == "auto":
+            kind = "none" if X.dtype == np.uint8 else "standard"
+        if kind == "none":
+            return cls(kind, shape, scale=torch.tensor(maximum, dtype=torch.float64))
+
+        def values() -> Iterator[np.ndarray]:
+            for part in parts(len(rows), first.size):
+                yield X[rows[part]].reshape(-1, first.size).astype(np.float64)
+
+        low = np.min([part.min(axis=0) for part in values()], axis=0)
+        high = np.max([part.max(axis=0) for part in values()], axis=0)
+        # In units of a power of two, squares neither overflow nor vanish, and nothing is rounded.
+        largest = np.maximum(np.abs(low), np.abs(high))
+        unit = np.ldexp(1.0, np.frexp(largest)[1] - 1)
+        unit[largest == 0] = 1
+        low, high = low / unit, high / unit
+        if kind == "minmax":
+            offset, spread = low, high - low
+        else:
+            # Sums of differences from the lowest value: those of a constant are exactly 0.
+            offset = low + sum((part / unit - low).sum(axis=0) for part in values()) / len(rows)
+            squares = sum(((part / unit - offset) ** 2).sum(axis=0) for part in values())
+            spread = np.sqrt(squares / len(rows))
+        constant = spread <= 4 * np.finfo(np.float64).eps  # what rounding can make of a constant
+        with np.errstate(over="ignore"):
+            scale = np.where(constant, np.inf, spread * unit)
+        if np.isinf(scale[~constant]).any():
+            raise DataError(
+                f"feature {np.flatnonzero(np.isinf(scale) & ~constant)[0]} of X varies by more than float64 "
+                "can hold: rescale it"
+            )
+        return cls(kind, shape, torch.from_numpy(offset * unit), torch.from_numpy(scale))
+
+    def apply(
+        self,
+        X: np.ndarray | Tensor,
+        rows: np.ndarray | None = None,
+        *,
+        device: torch.device | str = "cpu",
+        dtype: torch.dtype = torch.float32,
+    ) -> Tensor:
+        """What the network sees of the raw samples ``X`` (n × ...), or of the given ``rows`` of them.
+
+        The result is n × features; pictures may have their channels first or last. Features with an offset
+        are computed on the host in float64, so that an offset far beyond the precision of ``dtype`` does no
+        harm. Needs little memory besides the result.
+        Raises `DataError` for samples of another shape, and for values that ``dtype`` cannot hold.
+        """
+        if isinstance(X, Tensor):
+            X = X.detach().cpu()
+            X = (X.float() if X.dtype == torch.bfloat16 else X).numpy()
+        X = np.asarray(X)
+        if X.ndim == 4 and (X.shape[3], *X.shape[1:3]) == self.shape:
+            X = np.moveaxis(X, 3, 1)
+        if X.dtype.kind not in "fiub" or X.ndim < 2 or (self.shape is not None and X.shape[1:] != self.shape):
+            expected = "rows" if self.shape is None else f"n × {' × '.join(map(str, self.shape))}"
+            raise DataError(f"samples must be real numbers, {expected}, got shape {X.shape} of {X.dtype}")
+        rows = np.arange(len(X)) if rows is None else rows
+        features = int(np.prod(X.shape[1:]))
+        result = torch.empty(len(rows), features, dtype=dtype, device=device)
+        for part in parts(len(rows), features):
+            raw = np.ascontiguousarray(X[rows[part]]).reshape(-1, features)
+            # torch knows neither foreign byte orders nor long doubles.
+            known = raw.dtype.newbyteorder("=") if raw.dtype.itemsize <= 8 else np.float64
+            values = torch.from_numpy(raw.astype(known, copy=False))
+            if self.offset.ndim:
+                result[part] = ((values.double() - self.offset) / self.scale).to(dtype)
+            else:  # bytes travel as bytes and are widened on the device
+                result[part] = values.to(device) if values.dtype == torch.uint8 else values.to(dtype)
+                result[part] /= self.scale.item()
+            if not result[part].isfinite().all():
+                raise DataError(
+                    f"some values of X are not finite in {dtype}: fill in what is missing, or choose "
+                    "dtype=float64 or data.standardize=standard"
+                )
+        return result
+
+    def state(self) -> dict[str, Any]:
+        """As plain containers and tensors."""
+        return {"kind": self.kind, "shape": self.shape, "offset": self.offset, "scale": self.scale}
+
+    @classmethod
+    def from_state(cls, state: dict[str, Any]) -> Preprocessing:
+        """The inverse of `state`."""
+        shape = None if state["shape"] is None else tuple(state["shape"])
+        return cls(state["kind"], shape, state["offset"].cpu(), state["scale"].cpu())
+
+
+def parts(n: int, features: int) -> Iterator[slice]:
+    """Slices of n rows that hold a bounded number of values."""
+    step = max(1, VALUES_AT_ONCE // max(1, features))
+    for start in range(0, n, step):
+        yield slice(start, start + step)
