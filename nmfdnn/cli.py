@@ -120,7 +120,7 @@ def stored_run(folder: Path, cfg: DictConfig, overrides: list[str]) -> tuple[Dic
             f"{RESOLVED} or {OVERRIDES} in {folder} is damaged, so the run cannot be continued: {start_again}"
         ) from error
     given = {o.key_or_group: str(o.input_line) for o in OverridesParser.create().parse_overrides(overrides)}
-    for key in (key for key in MAY_CHANGE if key in given):
+    for key in (key for key in given if key in MAY_CHANGE):
         OmegaConf.update(stored, key, OmegaConf.select(cfg, key))
         kept = [override for override in kept if override.partition("=")[0] != key] + [given[key]]
     for key, override in given.items():
