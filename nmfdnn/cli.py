@@ -120,18 +120,16 @@ def stored_run(folder: Path, cfg: DictConfig, overrides: list[str]) -> tuple[Dic
         raise CheckpointError(
             f"{RESOLVED} or {OVERRIDES} in {folder} is damaged, so the run cannot be continued: {start_again}"
         ) from error
-    for override in OverridesParser.create().parse_overrides(overrides):
-        key = override.key_or_group
-        if key == "resume":
-            continue
+    given = {o.key_or_group: str(o.input_line) for o in OverridesParser.create().parse_overrides(overrides)}
+    for key in (key for key in given if key in MAY_CHANGE):
+        OmegaConf.update(stored, key, OmegaConf.select(cfg, key))
+        kept = [override for override in kept if override.partition("=")[0] != key] + [given[key]]
+    for key, override in given.items():
         asked = OmegaConf.select(cfg, key)
-        if key in MAY_CHANGE:
-            OmegaConf.update(stored, key, asked)
-            kept = [o for o in kept if o.partition("=")[0] != key] + [str(override.input_line)]
-        elif asked != OmegaConf.select(stored, key):
+        if key != "resume" and asked != OmegaConf.select(stored, key):
             raise CheckpointError(
                 f"the run in {folder} has {key}={OmegaConf.select(stored, key)}, not {asked}: leave "
-                f"{override.input_line!r} out to continue it, or start a run in another hydra.run.dir "
+                f"{override!r} out to continue it, or start a run in another hydra.run.dir "
                 f"(only {', '.join(MAY_CHANGE)} may change)"
             )
     return stored, kept

@@ -165,6 +165,7 @@ def write_network(folder: Path, progress: Progress, bias: bool, data: Dataset) -
         "epoch": progress.kept_epoch,
         "classes": list(data.classes),
         "image_shape": None if data.image_shape is None else list(data.image_shape),
+        "preprocessing": data.preprocessing.state(),
     }
     files.replace(folder / NETWORK, lambda file: torch.save(state, file))
 

@@ -84,7 +84,10 @@ def test_published_settings(experiment):
         ("method=adam", r"method must be one of nmf, jacobi, bp, got 'adam'"),
         ("epochs=-1", r"epochs must be ≥ 0"),
         ("seed=-1", r"seed must be in \[0, 2\^63\)"),
+        ("epochs=1000000001", r"epochs must be ≥ 0 and at most 10⁹"),
         ("threads=0", r"threads must be null or ≥ 1"),
+        ("threads=1000000", r"threads must be null or ≥ 1 and at most \d+, 4 for each of \d+ CPUs"),
+        (f"seed={2**63}", r"seed must be in \[0, 2\^63\)"),
         ("patience=0", r"patience must be null or ≥ 1"),
         ("device=tpu", r"device must be one of auto, cpu, cuda"),
         ("dtype=float16", r"dtype must be one of float32, float64"),
@@ -103,6 +106,32 @@ def test_published_settings(experiment):
 def test_an_impossible_value_is_named_with_its_range(override, message):
     with pytest.raises(ConfigError, match=message):
         configured(override)
+
+
+FLOATS = [key for key, value in configured().flat().items() if isinstance(value, float)]
+
+
+@pytest.mark.parametrize("key", [*FLOATS, "data.noise"])
+@pytest.mark.parametrize("value", ["inf", "-inf", "nan"])
+def test_no_number_is_infinite_or_none(key, value):
+    with pytest.raises(ConfigError, match=f"{key} must be .*, got {value}"):
+        configured("data=synthetic", f"{key}={value}")
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("nmf.omega", "${nope}"), ("seed", "${oc.env:NOPE_}"), ("network.hidden", "${a.b}")]
+)
+def test_an_interpolation_of_nothing_is_named(key, value):
+    with pytest.raises(ConfigError, match=f"^{key}: .*not found") as caught:
+        configured(f"{key}={value}")
+    assert "\n" not in str(caught.value)
+
+
+def test_the_largest_accepted_numbers_train(tmp_path):
+    largest = [f"seed={2**63 - 1}", "epochs=1000000000", "records_per_epoch=1000000000", "patience=1"]
+    batch = ["method=bp", "network.start=he", "bp.learning_rate=1e-30", "bp.optimizer=sgd"]
+    summary = run(configured(*TINY, *largest, *batch, "bp.batch_size=1000000000"), tmp_path)
+    assert summary["epochs_trained"] >= 1
 
 
 def test_patience_needs_validation():

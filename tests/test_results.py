@@ -222,6 +222,25 @@ def test_network_pt_holds_what_predicting_needs(folder, data):
     assert kept["image_shape"] is None
 
 
+@pytest.mark.parametrize("kind", ["standard", "minmax", "none"])
+def test_network_pt_predicts_from_the_numbers_of_the_file(kind, tmp_path):
+    rng = np.random.default_rng(0)
+    y = np.arange(300) % 3
+    X = (np.eye(3)[y] + 0.4 * rng.random((300, 3))) * [1, 3, 0.5] + ([50, -7, 0] if kind != "none" else 0)
+    np.savez(tmp_path / "mine.npz", X=X[:200], y=y[:200], X_test=X[200:], y_test=y[200:])
+    settings = ["data=arrays", f"data.path={tmp_path / 'mine.npz'}", f"data.standardize={kind}"]
+    settings += ["method=bp", "bp.learning_rate=0.02", "network.hidden=[9]", "network.start=he", "epochs=3"]
+    summary = experiment.run(configured(*settings), tmp_path)
+    kept = torch.load(tmp_path / "network.pt", weights_only=True)
+    shift, scale = (kept["preprocessing"][key].double().numpy() for key in ("offset", "scale"))
+    Z = (X[200:] - shift) / scale
+    W = [W.double().numpy() for W in kept["weights"]]
+    Z = np.maximum(Z @ W[0][:-1] + W[0][-1], 0) @ W[1][:-1] + W[1][-1]
+    named = np.array(kept["classes"])[Z.argmax(axis=1)].astype(int)
+    assert summary["test_error"] == pytest.approx(100 * (named != y[200:]).mean())
+    assert summary["test_error"] < 60
+
+
 def progress(*validation: float | None, train: float = 10.0) -> Progress:
     found = Progress()
     for epoch, error in enumerate(validation):

@@ -341,7 +341,7 @@ def test_a_run_whose_data_changed_is_not_continued(change, epochs, tmp_path):
     # Where they lie does not matter.
     arrays(path.with_name("moved.npz"))
     moved = f"data.path={path.with_name('moved.npz')}"
-    status, printed = forked("resume=true", *epochs, moved, folder, cwd=tmp_path)
+    status, printed = forked("resume=true", *epochs, "data=arrays", moved, folder, cwd=tmp_path)
     assert status == 0, printed
 
 
