@@ -177,6 +177,7 @@ def test_an_unfinished_run_is_named_and_left_out(sweep: Path, capsys: pytest.Cap
         ("metrics.csv", "epoch,test_error,train_seconds\n0,3\x000,0\n", ""),
         ("metrics.csv", "epoch,test_error,train_seconds\n0,30," + "1" * 200_000 + "\n", "field larger"),
         ("metrics.csv", "epoch,test_error,train_seconds\n0,30,0,1,2\n", ""),
+        ("metrics.csv", "epoch,test_error,train_seconds\n0,,0\n", "no complete row"),
         ("metrics.csv", "epoch,test_error,train_seconds\n0,nan,0\n", "impossible"),
         ("metrics.csv", "epoch,test_error,train_seconds\n0,inf,0\n", "impossible"),
         ("metrics.csv", "epoch,test_error,train_seconds\n0,101,0\n", "impossible"),
@@ -399,6 +400,7 @@ def test_every_data_set_has_its_panel_its_table_and_its_levels(
     assert "≤ 6 %" not in before
     rows = list(csv.DictReader((tmp_path / "x.csv").open(newline="", encoding="utf-8")))
     assert [row["data"] for row in rows] == ["arrays", "arrays", "mnist_5k", "digits", "digits"]
+    assert [row["overrides"].split(" ")[0] for row in rows[:3]] == ["data.path=a.npz", "data.path=b.npz", ""]
     assert [row["reached_20"] for row in rows] == ["2", "2", "0", "2", "1"]
 
 
@@ -527,7 +529,7 @@ def test_every_number_of_the_csv_is_the_one_that_the_files_give(sweep: Path, tmp
                 times += [summary["pretrain_seconds"] + reached[0]] if reached else []
             assert row[f"reached_{error}"] == str(len(times))
             assert row[f"seconds_to_{error}"] == (str(fmean(times)) if times else "")
-    assert [row["method"] for row in rows] == ["nmf", "bp"]
+    assert [(row["label"], row["method"]) for row in rows] == [("nmf", "nmf"), ("bp", "bp")]
     assert rows[0]["seconds_to_17"] == str(fmean([12, 18, 5]))
 
 
