@@ -232,7 +232,6 @@ def svd(A: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     the smaller Gram matrix in float64, and r is the numerical rank at which that tells values from rounding.
 
     Raises:
-        NotFiniteError: A holds NaN or infinity.
         SingularMatrixError: no decomposition converged.
     """
     try:
@@ -253,8 +252,6 @@ def _eigh(A: Tensor, delta: float) -> tuple[Tensor, Tensor]:
     try:
         eigenvalues, Q = torch.linalg.eigh(gram(A.double()))
     except torch.linalg.LinAlgError as error:
-        if not torch.isfinite(A).all():
-            raise _not_finite(A) from error
         raise SingularMatrixError(
             f"no decomposition of a finite matrix of shape {tuple(A.shape)} converged: "
             "use the cholesky solver, for the start of nmf start='random'"

@@ -82,6 +82,7 @@ def test_the_best_is_returned_and_a_rise_is_no_convergence(residuals, iterations
 def test_a_start_that_no_ridge_has_shrunk_is_returned_only_if_it_is_all_there_is():
     assert iterate(*scripted(1, 3, 2, 4), Stopping(3, 0, 1), ridge=True).iterations == 2
     assert iterate(*scripted(1, 3, 2, 4), Stopping(0, 0, 1), ridge=True).iterations == 0
+    assert iterate(*scripted(1, 1.001, 0.5, 0.2), Stopping(3, 0.1, 1), ridge=True).iterations == 3
 
 
 def test_nonlinear_semi_nmf_returns_the_best_of_an_iteration_that_rises(put, rng):

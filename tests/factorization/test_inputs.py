@@ -124,7 +124,7 @@ def test_inputs_and_targets_of_least_squares_have_units_of_their_own(unknown, me
 def test_a_start_may_be_badly_balanced(update, put, rng, dtype):
     """(ZD, W/D) is the same start; parts count by their product."""
     A, Z, W = put(rng.random((30, 12)), dtype), put(rng.random((30, 5)), dtype), put(rng.random((5, 12)), dtype)
-    D = torch.tensor([1e-15, 1e-3, 1, 1e3, 1e18], dtype=dtype, device=A.device)
+    D = torch.tensor([1e-25, 1e-3, 1, 1e3, 1e25], dtype=dtype, device=A.device)
     plain = nmf(A, 5, update=update, start=(Z, W), stopping=FEW)
     moved = nmf(A, 5, update=update, start=(Z * D, W / D[:, None]), stopping=FEW)
     assert moved.objective == pytest.approx(plain.objective, rel=1e-4)
@@ -351,11 +351,19 @@ def test_an_svd_that_does_not_converge_is_replaced(shape, put, rng, dtype, monke
     A = put(oracle.with_spectrum(*shape, np.array([3, 2, 1, 0.5])), dtype)
     R = put(rng.standard_normal((shape[0], 2)), dtype)
     expected, start = factor(A), nmf(A.abs(), 3, stopping=Stopping(0))
+    eigh, sizes = torch.linalg.eigh, []
+
+    def spy(G: Tensor) -> tuple[Tensor, Tensor]:
+        sizes.append(len(G))
+        return eigh(G)
+
     monkeypatch.setattr(torch.linalg, "svd", no_svd)
+    monkeypatch.setattr(torch.linalg, "eigh", spy)
     found = factor(A)
     assert close(found.solve(R), expected.solve(R), dtype)
     assert close(found.s, expected.s, dtype)
     assert close(fit(nmf(A.abs(), 3, stopping=Stopping(0))), fit(start), dtype)
+    assert max(sizes) == min(shape)
     with pytest.raises(NmfdnnError, match="1 NaN or infinite"):
         A[0, 0] = math.nan
         factor(A)
