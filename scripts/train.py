@@ -1,6 +1,6 @@
 """`python scripts/train.py`: the same as the command `nmfdnn`."""
 
-from nmfdnn.cli import main
+from nmfdnn.__main__ import main
 
 if __name__ == "__main__":
     main()

@@ -170,6 +170,16 @@ def test_tensorboard_shows_the_same(folder, networks, data):
         assert (step, value) == (EPOCHS, pytest.approx(expected[BEST][part]))
 
 
+def test_pictures_are_of_the_kept_weights(networks, data, tmp_path, monkeypatch):
+    drawn = []
+    monkeypatch.setattr("nmfdnn.tracking.confusion_figure", lambda *arguments: drawn.append(arguments))
+    play(networks, tmp_path, monkeypatch)
+    ((labels, predicted, classes),) = drawn
+    assert torch.equal(labels, data.test.labels)
+    assert 100 * float((labels != predicted).double().mean()) == errors(networks[BEST], data)["test"]
+    assert classes == data.classes
+
+
 def test_without_validation_the_last_weights_are_reported(networks, tmp_path, monkeypatch):
     summary = play(networks, tmp_path, monkeypatch, "data.validation=0")
     kept = torch.load(tmp_path / "network.pt")

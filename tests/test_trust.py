@@ -12,6 +12,7 @@ import resource
 import shlex
 import shutil
 import signal
+import sys
 import time
 from pathlib import Path
 
@@ -21,6 +22,7 @@ import torch
 from runs import TINY, Forked, forked
 
 from nmfdnn import __version__, checkpoint
+from nmfdnn.__main__ import main as start
 from nmfdnn.experiment import _Running
 from nmfdnn.files import locked
 
@@ -63,6 +65,20 @@ def run_folder(tmp_path):
 
 def test_the_version_is_our_own(tmp_path):
     assert forked("--version", cwd=tmp_path) == (0, f"nmfdnn {__version__}\n")
+
+
+def test_an_interruption_while_the_libraries_load_is_said_in_a_line(monkeypatch, capsys):
+    class Interrupting:
+        def find_spec(self, name, *_):
+            if name == "nmfdnn.cli":
+                raise KeyboardInterrupt
+
+    monkeypatch.delitem(sys.modules, "nmfdnn.cli")
+    monkeypatch.setattr(sys, "meta_path", [Interrupting(), *sys.meta_path])
+    with pytest.raises(SystemExit) as ended:
+        start()
+    assert ended.value.code == 130
+    one_line(capsys.readouterr().err, "interrupted before a run began")
 
 
 def stop_after(epochs: int, number: int):
