@@ -35,7 +35,7 @@ class NotFiniteError(SingularMatrixError):
 
 
 def require_whole(value: Any, key: str, least: int) -> int:
-    """The value as an int; raise a `ConfigError` unless it is a whole number ≥ `least` (NumPy's are; True is not)."""
+    """The value as int; a `ConfigError` unless it is whole and ≥ `least` (NumPy's are, True is not)."""
     whole = isinstance(value, Integral) and not isinstance(value, bool)
     require(whole and value >= least, key, f"an integer ≥ {least}", value)
     return int(value)

@@ -18,8 +18,8 @@ and damping differ only around the cut-off. δ has a floor set by rounding, `del
 raised to it, because below it singular values are noise (an inactive ReLU unit is a zero column).
 An all-zero matrix has the zero pseudo-inverse in every method.
 
-A may have any unit: it is factored in its own `unit`, so that no square leaves the range of its type. What the
-methods are applied to is taken as it is: products AᵀR must be representable. No autograd graph is built.
+A may have any unit: it is factored in its own `unit`, so that no square leaves the range of its type. What
+the methods are applied to is taken as it is: products AᵀR must be representable. No autograd graph is built.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ def delta_floor(A: Tensor, method: str = "svd") -> float:
 
 
 def unit(A: Tensor) -> float:
-    """The power of four u for which the largest |entry| of A/u is in [½, 2); 1 for zeros. NaN or inf give NaN.
+    """The power of four u for which the largest |entry| of A/u is in [½, 2); 1 for zeros, NaN if not finite.
 
     A division by it, or by its root, is exact. For extreme A, u is kept in the range of the type of A.
     """
@@ -136,7 +136,7 @@ class EighFactors(_Spectral):
 
 @dataclass(frozen=True)
 class CholeskyFactors:
-    """A and, all in the `unit` u of A: AᵀA = G, the lower Cholesky factor L of G + damping, the least damping.
+    """A and, all in the `unit` u of A: AᵀA = G, Cholesky factor L of G + damping, and least damping.
 
     Least is what rounding allows.
     """
@@ -218,7 +218,8 @@ def check_dense(A: Tensor, name: str = "A") -> None:
         raise ConfigError(f"{name} must be dense, got {A.layout}: convert it with {name}.to_dense()")
     if A.ndim != 2 or A.numel() == 0:
         raise ConfigError(
-            f"{name} must be a non-empty matrix (two dimensions, rows are samples), got shape {tuple(A.shape)}"
+            f"{name} must be a non-empty matrix (two dimensions, rows are samples), "
+            f"got shape {tuple(A.shape)}"
         )
     if A.dtype not in (torch.float32, torch.float64):
         raise ConfigError(f"{name} must be float32 or float64, got {A.dtype}: convert it with {name}.float()")

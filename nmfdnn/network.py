@@ -94,7 +94,7 @@ class Network:
 
 
 def root_mean_square(A: Tensor) -> float:
-    """√(mean of A²) of a tensor of any shape, without overflow or underflow; 1 if it is zero or not finite."""
+    """√(mean of A²) of a tensor of any shape, without overflow or underflow; 1 if zero or not finite."""
     largest = A.abs().max()
     if not 0 < largest < math.inf:
         return 1.0

@@ -31,7 +31,7 @@ FAR = 5.0
 """Points, at least, by which the last validation error is above the kept one where that gets a warning."""
 
 SLOWER = {
-    "nmf": "lower nmf.omega, or raise nmf.averaging or nmf.batch_size",
+    "nmf": "lower nmf.weight_ridge or nmf.omega, or raise nmf.batch_size",
     "jacobi": "lower jacobi.omega, or raise jacobi.batch_size or jacobi.damping",
     "bp": "lower bp.learning_rate",
 }

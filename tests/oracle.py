@@ -87,7 +87,7 @@ def forward(X: Array, weights: list[Array], bias: bool) -> tuple[list[Array], Ar
 
 
 def quotient(above: Array, below: Array) -> Array:
-    """above / below, 0 where below is."""
+    """Above / below, 0 where below is."""
     return np.divide(above, below, out=np.zeros_like(above), where=below > 0)
 
 

@@ -170,7 +170,11 @@ def test_factors_have_the_unit_of_the_matrix(method, name, put, dtype, R):
     plain = factor(A, method, delta)
     for scale in (1e-22, 1e17) if dtype == torch.float32 else (1e-150, 1e150):
         factors = factor(scale * A, method, delta)
-        for found in (factors.solve(b), factors.on_rows(scale * A).solve(b), factors.solve_gram(scale * A.T @ b)):
+        for found in (
+            factors.solve(b),
+            factors.on_rows(scale * A).solve(b),
+            factors.solve_gram(scale * A.T @ b),
+        ):
             assert oracle.error(found * scale, plain.solve(b)) < tolerance(dtype)
         assert oracle.error(factors.shrink(A.T @ b, 0.3), plain.shrink(A.T @ b, 0.3)) < tolerance(dtype)
 

@@ -9,10 +9,10 @@ function                                objective                         constr
 `nonlinear_least_squares`               ½‖B − f(AW)‖² or ½‖B − f(ZA)‖²    W free or Z ≥ 0
 ======================================  ================================  =====================
 
-The same code runs in float32 and float64, on CPU and CUDA, without autograd, on data in any unit. Every function
-returns a `Result`; the single updates (`*_step`) are public for those who build their own alternations: they
-check nothing, and what they multiply must be representable. `affine`, `augmented` and `split_bias` are plain
-tensor expressions, through which autograd can pass.
+The same code runs in float32 and float64, on CPU and CUDA, without autograd, on data in any unit. Every
+function returns a `Result`; the single updates (`*_step`) are public for those who build their own
+alternations: they check nothing, and what they multiply must be representable. `affine`, `augmented` and
+`split_bias` are plain tensor expressions, through which autograd can pass.
 """
 
 from .driver import Result, Stopping

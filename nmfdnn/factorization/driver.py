@@ -22,8 +22,8 @@ class Result:
     Attributes:
         Z: codes, n × k.
         W: weights, k × m; (k + 1) × m with the bias in the last row where a bias was asked for.
-        objective: values of the objective at the start and at every check, oldest first, in the unit of the data:
-            infinite or zero where its square is beyond float64.
+        objective: values of the objective at the start and at every check, oldest first, in the unit of the
+            data: infinite or zero where its square is beyond float64.
         iterations: how many iterations the returned factors have seen.
         converged: whether the tolerance was met.
         ended: "converged", "max_iterations", "callback" or "diverged".
@@ -43,9 +43,9 @@ class Stopping:
 
     Attributes:
         max_iterations: upper bound on the iterations, ≥ 0.
-        tolerance: stop when the objective has fallen by no more than this fraction of ½‖A‖² since the last check,
-            to the least so far. A rise stops nothing, unless it is rounding: ½ε‖A‖‖R‖ for the residual R.
-            0 runs all iterations.
+        tolerance: stop when the objective has fallen by no more than this fraction of ½‖A‖² since the last
+            check, to the least so far. A rise stops nothing, unless it is rounding: ½ε‖A‖‖R‖ for the residual
+            R. 0 runs all iterations.
         check_every: iterations between two evaluations of the objective (each costs about one iteration and,
             on CUDA, one synchronisation), ≥ 1.
         callback: called as callback(iteration, Pair(Z, W), objective) at every check; returning True stops.
@@ -74,8 +74,8 @@ def iterate(
 ) -> Result:
     """Repeat `step` from `start` until `stopping` says so, for the objective ½‖A − fit(Z, W)‖².
 
-    A and the start are in `units`, what is returned or handed to a callback is in the user's. An iteration whose
-    objective is not finite ends the run as "diverged", so nothing that was computed is lost.
+    A and the start are in `units`, what is returned or handed to a callback is in the user's. An iteration
+    whose objective is not finite ends the run as "diverged", so nothing that was computed is lost.
 
     Raises:
         ConfigError: the objective is not finite at the start, or a factor is too large for its type.

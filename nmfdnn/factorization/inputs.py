@@ -76,6 +76,8 @@ def check_matrix(
     """Raise a `ConfigError` unless A is a non-empty, finite, dense matrix in float32 or float64.
 
     Args:
+        A: what was given.
+        name: what to call it.
         like: a matrix whose type and device it must have.
         shape: the shape it must have.
         negative: the remedy for negative entries, where they are not allowed.

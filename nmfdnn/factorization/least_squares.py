@@ -48,9 +48,9 @@ def nonlinear_least_squares(
         kernels: element-wise backend.
 
     Returns:
-        A `Result` whose Z and W are the given matrix and the found one, which counts in the unit of B divided by
-        that of A. Where inputs have a bias, its column stands for the power of four next to their largest entry,
-        so that δ and λ_W treat it alike in any unit.
+        A `Result` whose Z and W are the given matrix and the found one, which counts in the unit of B divided
+        by that of A. Where inputs have a bias, its column stands for the power of four next to their largest
+        entry, so that δ and λ_W treat it alike in any unit.
 
     Not guaranteed: a monotone objective. For ω = 1 the weight step is the least-squares fit to the latent
     target B + min(0, AW), which can increase ½‖B − f(AW)‖² where B > 0 and AW < 0. What is returned is the

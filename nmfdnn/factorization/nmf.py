@@ -101,8 +101,8 @@ def _hals_rows(W: Tensor, C: Tensor, G: Tensor) -> Tensor:
     """
     W = W.clone(memory_format=torch.contiguous_format)
     diagonal = G.diagonal()
-    # A part that is zero says nothing about its row, which then stays as it is. However small a part is beside
-    # the others: rounding of C is relative to it, so its row is known to rounding of A.
+    # A part that is zero says nothing about its row, which then stays as it is. However small a part is
+    # beside the others: rounding of C is relative to it, so its row is known to rounding of A.
     step = torch.where(diagonal >= torch.finfo(G.dtype).tiny, 1 / diagonal, 0.0)
     for row, target, products, scale in zip(W, C, G, step, strict=True):
         row.add_(scale * (target - products @ W)).clamp_(min=0)

@@ -62,7 +62,8 @@ def nonlinear_semi_nmf(
     """Codes Z (n × rank) and weights W with A ≈ f(ẐW) (Sakurai et al. 2016, section 3).
 
     Args:
-        A: n × m, in any unit: cA gives the same codes and c times the weights. Entries below zero cannot be met.
+        A: n × m, in any unit: cA gives the same codes and c times the weights. Entries below zero cannot be
+            met.
         rank: number of codes k ≥ 1.
         bias: append a row to W that a column of ones multiplies.
         alternation: W steps, Z steps, ω, order and sign constraint of one iteration.

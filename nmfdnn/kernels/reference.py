@@ -6,8 +6,9 @@ import torch
 from torch import Tensor
 
 NEGLIGIBLE = 1e-16
-"""A multiplicative update sets an entry to zero, the limit it decays to, where its own term is a smaller share of
-its denominator. Left alone, such entries become denormal numbers, which slow every later product on a CPU."""
+"""A multiplicative update sets an entry to zero, the limit it decays to, where its own term is a smaller
+share of its denominator. Left alone, such entries become denormal numbers, which slow every later product on
+a CPU."""
 
 
 def multiplicative(Z: Tensor, numerator: Tensor, denominator: Tensor, own: Tensor) -> Tensor:
@@ -35,7 +36,7 @@ def semi_multiplicative(
 
 
 def _counts(Z: Tensor, denominator: Tensor, own: Tensor) -> Tensor:
-    """0 where the share of Z · own in its denominator is negligible, else 1; in floats, faster than in booleans."""
+    """0 where the share of Z · own in its denominator is negligible, else 1: floats, faster than booleans."""
     return (Z * (own / NEGLIGIBLE)).ge_(denominator)
 
 

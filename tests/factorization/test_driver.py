@@ -69,7 +69,11 @@ def test_callback_sees_each_check():
         ((5, 1, 1.0001, 0.5, 0.4999, 2), 4, "converged"),  # a small rise is no convergence, a small fall is
         ((5, 1, 1, 0, 0, 0), 2, "converged"),
         ((5, 1, 1 + 1e-17, 0, 0, 0), 2, "converged"),  # rounding is no rise
-        ((1e4, 9e3, 8.99e3, 1, 0.9999, 0), 4, "converged"),  # a large start does not make the tolerance coarse
+        (
+            (1e4, 9e3, 8.99e3, 1, 0.9999, 0),
+            4,
+            "converged",
+        ),  # a large start does not make the tolerance coarse
     ],
 )
 def test_the_best_is_returned_and_a_rise_is_no_convergence(residuals, iterations, ended):

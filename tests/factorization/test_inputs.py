@@ -1,4 +1,4 @@
-"""What every factorization takes: data in any unit, of every form, and what it refuses with a remedy that works."""
+"""What every factorization takes: data in any unit and form; what it refuses, with a remedy that works."""
 
 from __future__ import annotations
 
@@ -104,7 +104,11 @@ def test_inputs_and_targets_of_least_squares_have_units_of_their_own(unknown, me
     B = data(dtype, device)
     A = data(dtype, device, 30, 4) if unknown == "weights" else data(dtype, device, 4 + bias, 12)
     solve = partial(
-        nonlinear_least_squares, unknown=unknown, bias=bias, stopping=FEW, regularisation=Regularisation(method)
+        nonlinear_least_squares,
+        unknown=unknown,
+        bias=bias,
+        stopping=FEW,
+        regularisation=Regularisation(method),
     )
     plain = solve(A, B)
 
@@ -123,7 +127,11 @@ def test_inputs_and_targets_of_least_squares_have_units_of_their_own(unknown, me
 @pytest.mark.parametrize("update", ["multiplicative", "hals"])
 def test_a_start_may_be_badly_balanced(update, put, rng, dtype):
     """(ZD, W/D) is the same start; parts count by their product."""
-    A, Z, W = put(rng.random((30, 12)), dtype), put(rng.random((30, 5)), dtype), put(rng.random((5, 12)), dtype)
+    A, Z, W = (
+        put(rng.random((30, 12)), dtype),
+        put(rng.random((30, 5)), dtype),
+        put(rng.random((5, 12)), dtype),
+    )
     D = torch.tensor([1e-25, 1e-3, 1, 1e3, 1e25], dtype=dtype, device=A.device)
     plain = nmf(A, 5, update=update, start=(Z, W), stopping=FEW)
     moved = nmf(A, 5, update=update, start=(Z * D, W / D[:, None]), stopping=FEW)
@@ -134,7 +142,11 @@ def test_a_start_may_be_badly_balanced(update, put, rng, dtype):
 
 @pytest.mark.parametrize("step", [multiplicative_step, hals_step])
 def test_single_steps_do_not_see_units_or_balance(step, put, rng, dtype):
-    A, Z, W = put(rng.random((30, 12)), dtype), put(rng.random((30, 5)), dtype), put(rng.random((5, 12)), dtype)
+    A, Z, W = (
+        put(rng.random((30, 12)), dtype),
+        put(rng.random((30, 5)), dtype),
+        put(rng.random((5, 12)), dtype),
+    )
     plain = step(A, Pair(Z, W))
     D = torch.tensor([1e-5, 1e-3, 1, 1e3, 1e5], dtype=dtype, device=A.device)
     for scale in (1e-8, 1, 1e8):
@@ -295,7 +307,7 @@ def test_the_remedy_for_every_other_form_works(form):
     A = torch.ones(6, 4).to_sparse(layout=A) if isinstance(A, torch.layout) else A
     plain = nmf(torch.ones(6, 4), 2, stopping=FEW)
     for function in (*FUNCTIONS, lambda A, rank: factor(A), lambda A, rank: nonlinear_least_squares(A, A)):
-        with pytest.raises(ConfigError, match="^A must be .*, got .*: convert it with ") as error:
+        with pytest.raises(ConfigError, match=r"^A must be .*, got .*: convert it with ") as error:
             function(A, 2)
     remedy = re.search("convert it with (.*)$", str(error.value)).group(1)
     converted = eval(remedy, {"A": A, "torch": torch, "numpy": np})
@@ -364,8 +376,8 @@ def test_an_svd_that_does_not_converge_is_replaced(shape, put, rng, dtype, monke
     assert close(found.s, expected.s, dtype)
     assert close(fit(nmf(A.abs(), 3, stopping=Stopping(0))), fit(start), dtype)
     assert max(sizes) == min(shape)
+    A[0, 0] = math.nan
     with pytest.raises(NmfdnnError, match="1 NaN or infinite"):
-        A[0, 0] = math.nan
         factor(A)
 
 
@@ -399,7 +411,10 @@ def test_leading_svd_costs_the_rank_and_is_accurate(shape, put, device, dtype, m
     assert not torch.equal(other[0], P)
     assert oracle.error(s, spectrum[:rank]) < 1e-3
     best = np.linalg.norm(spectrum[rank:])
-    assert np.linalg.norm(oracle.array(A) - (oracle.array(P) * oracle.array(s)) @ oracle.array(Qh)) < 1.001 * best
+    assert (
+        np.linalg.norm(oracle.array(A) - (oracle.array(P) * oracle.array(s)) @ oracle.array(Qh))
+        < 1.001 * best
+    )
 
 
 @pytest.mark.parametrize("function", FUNCTIONS)
@@ -408,4 +423,6 @@ def test_a_generator_of_another_device_is_refused(function):
         device = torch.device("cuda" if not torch.cuda.is_available() else "meta")
 
     with pytest.raises(ConfigError, match="generator must be on cpu like A"):
-        function(torch.ones(5, 4), 2, generator=Elsewhere(), **({"start": "random"} if function is nmf else {}))
+        function(
+            torch.ones(5, 4), 2, generator=Elsewhere(), **({"start": "random"} if function is nmf else {})
+        )

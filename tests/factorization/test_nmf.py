@@ -124,8 +124,8 @@ def test_scikit_learn_finds_the_same_factors(update, solver, iterations, put, rn
 @pytest.mark.parametrize("sparse", [False, True])
 def test_nndsvd_equals_scikit_learn(start, sparse, put, rng):
     A = rng.random((12, 9)) * (rng.random((12, 9)) < 0.5 if sparse else 1)
-    # Ten extra samples in the randomised SVD make it exact for nine columns. Its fill is the mean in the unit of A,
-    # ours in that of the factors: they are the same where the largest entry is one.
+    # Ten extra samples in the randomised SVD make it exact for nine columns. Its fill is the mean in the unit
+    # of A, ours in that of the factors: they are the same where the largest entry is one.
     A /= A.max()
     expected = _initialize_nmf(A, 5, init=start, random_state=0)
     for scale in (1, 700):
