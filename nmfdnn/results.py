@@ -79,13 +79,14 @@ def line(record: Record) -> str:
     return "  ".join([*parts, f"{record.train_seconds:.1f} s"])
 
 
-def warnings(method: str, progress: Progress, labels: Tensor) -> list[str]:
+def warnings(method: str, progress: Progress, labels: Tensor, held_out: int) -> list[str]:
     """What makes a result doubtful, each with a remedy.
 
     Args:
         method: of training.
         progress: of the finished run.
         labels: of the training part, for the error of always answering with its most frequent class.
+        held_out: samples of the validation part, two of which do not make a rise.
     """
     kept, last = progress.kept, progress.last
     found = []
@@ -96,7 +97,7 @@ def warnings(method: str, progress: Progress, labels: Tensor) -> list[str]:
         )
     if kept.validation_error is not None and last.validation_error is not None:
         risen = last.validation_error - kept.validation_error
-        if risen > max(FAR, kept.validation_error / 2):
+        if risen > max(FAR, kept.validation_error / 2, 200.5 / held_out):
             found.append(
                 f"the validation error rose from {kept.validation_error:.2f} % at epoch {kept.epoch:g}, "
                 f"which is kept, to {last.validation_error:.2f} % at the end: {SLOWER[method]}"
@@ -121,6 +122,7 @@ def summarise(
 ) -> dict[str, Any]:
     """The contents of `summary.json`: errors of the kept weights, and under "last" those of the last."""
     kept, last = progress.kept, progress.last
+    held_out = 0 if data.validation is None else len(data.validation)
     network = Network(progress.weights, config.network.bias)
     return {
         "method": config.method,
@@ -139,7 +141,7 @@ def summarise(
         "last": {
             key: getattr(last, key) for key in ("epoch", "train_error", "validation_error", "test_error")
         },
-        "warnings": warnings(config.method, progress, data.train.labels),
+        "warnings": warnings(config.method, progress, data.train.labels, held_out),
         "train_seconds": last.train_seconds,
         "pretrain_seconds": progress.pretrain_seconds,
         "peak_memory_mb": peak_memory_mb(device),

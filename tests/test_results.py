@@ -298,12 +298,17 @@ LABELS = torch.tensor([0] * 60 + [1] * 40)
     ],
 )
 def test_a_doubtful_result_is_said_to_be_one(validation, train, words):
-    found = warnings("bp", progress(*validation, train=train), LABELS)
+    found = warnings("bp", progress(*validation, train=train), LABELS, held_out=1000)
     assert len(found) == len(words)
     for warning, part in zip(found, words, strict=True):
         assert part in warning
         assert "lower bp.learning_rate" in warning
         assert "\n" not in warning
+
+
+def test_two_samples_of_a_small_validation_part_are_no_rise():
+    for risen, count in ((100 / 7, 0), (150 / 7, 1)):
+        assert len(warnings("bp", progress(20.0, 0.0, risen, train=9.0), LABELS, held_out=14)) == count
 
 
 def test_a_warning_is_logged_and_in_the_summary(networks, tmp_path, monkeypatch, caplog):
