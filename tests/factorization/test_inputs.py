@@ -164,6 +164,25 @@ def test_the_size_of_a_start_does_not_make_the_tolerance_coarse(update, size, pu
     assert far.objective[-1] < 1.05 * near.objective[-1]
 
 
+@pytest.mark.parametrize("key", ["weight_ridge", "code_ridge"])
+@pytest.mark.parametrize("check_every", [1, 3])
+def test_a_start_that_fits_is_not_returned_where_a_ridge_is_on(key, check_every, put, rng):
+    Z, W = put(rng.random((30, 4))), put(rng.random((4, 9)))
+    settings = {"regularisation": Regularisation(**{key: 0.1}), "stopping": Stopping(3, 0, check_every)}
+    results = {f: f(Z @ W, 4, start=(Z, W), **settings) for f in (semi_nmf, nonlinear_semi_nmf)}
+    results[nonlinear_least_squares] = nonlinear_least_squares(
+        *((Z, Z @ W) if key == "weight_ridge" else (W, Z @ W)),
+        unknown="weights" if key == "weight_ridge" else "codes",
+        start=W if key == "weight_ridge" else Z,
+        **settings,
+    )
+    if key == "code_ridge":
+        del results[semi_nmf]  # where it damps and does not shrink
+    for result in results.values():
+        assert result.objective[0] < 1e-20 < result.objective[1]
+        assert result.iterations > 0
+
+
 @pytest.mark.parametrize("rank", [13, 20])
 @pytest.mark.parametrize("name", VARIANTS)
 def test_more_parts_than_rows_or_columns(name, rank, device, dtype):
@@ -216,8 +235,9 @@ def test_tensors_that_require_grad_are_taken_as_their_values(name, device, no_gr
     for B in (A.clone().requires_grad_(), torch.nn.Parameter(A), 1 * A.clone().requires_grad_()):
         found = VARIANTS[name](B, 4, stopping=FEW)
         assert torch.equal(found.Z, plain.Z)
-        assert not found.Z.requires_grad
-        assert not found.W.requires_grad
+        for result in (found, VARIANTS[name](B, 4, stopping=Stopping(0))):
+            assert not result.Z.requires_grad
+            assert not result.W.requires_grad
     with torch.inference_mode():
         inside = VARIANTS[name](A, 4, stopping=FEW)
     assert torch.equal(inside.W, plain.W)
