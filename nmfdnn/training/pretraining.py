@@ -117,7 +117,7 @@ def _autoencoder(
     Z = torch.rand((len(A), width), generator=generator, dtype=B.dtype).to(A)
     U = torch.rand((width, target.shape[1]), generator=generator, dtype=B.dtype).to(A)
     C = P.new_zeros(P.shape[1], width)
-    norm = A.norm()
+    norm = A.norm().clamp_min(torch.finfo(dtype).tiny)
     reconstruction = []
     for _ in range(config.outer_iterations):
         for _ in range(config.nmf_iterations):
