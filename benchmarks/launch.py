@@ -26,19 +26,19 @@ def train(folder: Path, overrides: Sequence[str], check: bool = True) -> bool:
     return (folder / SUMMARY).exists()
 
 
-def study_parser(description: str | None) -> argparse.ArgumentParser:
+def study_parser(description: str | None, seeds: Sequence[int] = (1, 2, 3)) -> argparse.ArgumentParser:
     """What every study of many runs is asked for: out, overrides, seeds."""
     raw = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(description=description, formatter_class=raw)
     parser.add_argument("out", type=Path, help="folder for the runs, the table and the picture")
     parser.add_argument("overrides", nargs="*", help="KEY=VALUE for every run, for instance data=mnist_5k")
-    parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3])
+    parser.add_argument("--seeds", nargs="+", type=int, default=list(seeds))
     return parser
 
 
-def parallel_arguments(description: str | None) -> argparse.Namespace:
+def parallel_arguments(description: str | None, seeds: Sequence[int] = (1, 2, 3)) -> argparse.Namespace:
     """The same and how many runs at a time, for studies of errors alone."""
-    parser = study_parser(description)
+    parser = study_parser(description, seeds)
     parser.add_argument("--jobs", type=int, default=2, help="runs at a time")
     return parser.parse_intermixed_args()
 
