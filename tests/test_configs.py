@@ -70,7 +70,7 @@ def test_published_settings(experiment):
         (pretraining.outer_iterations, pretraining.nmf_iterations, pretraining.lsq_iterations),
         nmf.weight_steps,
         nmf.code_steps,
-        nmf.weight_ridge,
+        pytest.approx(nmf.weight_ridge * nmf.batch_size),  # as published: in the unit of codes of one
         nmf.code_ridge,
     ) == PUBLISHED[experiment]
     assert (nmf.output_iterations, nmf.hidden_iterations, nmf.batch_size, nmf.omega) == (1, 1, 5000, 1.0)

@@ -8,7 +8,7 @@ import pytest
 import torch
 from runs import TINY, configured, text_of
 
-from nmfdnn import checkpoint
+from nmfdnn import checkpoint, experiment
 from nmfdnn.errors import NmfdnnError
 from nmfdnn.experiment import prepare, run
 from nmfdnn.records import read_metrics, read_summary
@@ -186,3 +186,20 @@ def test_the_summary_is_plain_json(tmp_path):
     run(configured(*TINY, "epochs=0"), tmp_path)
     summary = json.loads((tmp_path / "summary.json").read_text())
     assert all(isinstance(summary["versions"][name], str) for name in ("nmfdnn", "torch", "python"))
+
+
+def test_start_and_order_have_random_streams_of_their_own(tmp_path, monkeypatch):
+    """Drawn from the same one, the batches would follow the numbers that the weights were made of."""
+    seeds = []
+    for name in ("_start", "_trainer"):
+        original = getattr(experiment, name)
+
+        def spy(*arguments, original=original):
+            seeds.append(arguments[-1].initial_seed())
+            return original(*arguments)
+
+        monkeypatch.setattr(experiment, name, spy)
+    for seed in (1, 2):
+        (tmp_path / str(seed)).mkdir()
+        run(configured(*TINY, "epochs=0", f"seed={seed}"), tmp_path / str(seed))
+    assert len(seeds) == len(set(seeds)) == 4
