@@ -199,12 +199,8 @@ def _message(error: BaseException) -> str | None:
         return str(error)
     if isinstance(error, HydraException):
         # The cause says which key; Hydra would print both.
-        told = (
-            f"{error}: {_in_one_line(error.__cause__)}"
-            if isinstance(error.__cause__, Exception)
-            else str(error)
-        )
-        return told
+        cause = error.__cause__
+        return f"{error}: {_in_one_line(cause)}" if isinstance(cause, Exception) else str(error)
     if isinstance(error, OmegaConfBaseException):
         return _in_one_line(error)
     if isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error):

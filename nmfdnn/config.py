@@ -15,10 +15,10 @@ from .errors import ConfigError, require
 from .kernels import BACKENDS
 from .network import NetworkConfig
 from .training import AlternatingConfig, BackpropConfig, JacobiConfig, PretrainingConfig, SolverConfig
+from .training.pretraining import DTYPES
 
 METHODS = ("nmf", "jacobi", "bp")
 DEVICES = ("auto", "cpu", "cuda")
-DTYPES = ("float32", "float64")
 PRECISIONS = ("highest", "high", "medium")
 THREADS_PER_CPU = 4
 EPOCHS = 10**9

@@ -115,6 +115,7 @@ class SVDFactors(_Spectral):
     def solve(self, R: Tensor) -> Tensor:
         return self.Q @ ((self.P.T @ R) / self.s[:, None])
 
+    @torch.no_grad()
     def whitened(self) -> tuple[Tensor, Tensor]:
         return self.P, self.Q / self.s
 
@@ -129,6 +130,7 @@ class EighFactors(_Spectral):
     def solve(self, R: Tensor) -> Tensor:
         return self.solve_gram(self.A.T @ R)
 
+    @torch.no_grad()
     def whitened(self) -> tuple[Tensor, Tensor]:
         basis = self.Q / self.s
         return self.A @ basis, basis
@@ -155,6 +157,7 @@ class CholeskyFactors:
     def solve_gram(self, C: Tensor) -> Tensor:
         return torch.cholesky_solve(C / self.unit, self.L) / self.unit
 
+    @torch.no_grad()
     def whitened(self) -> tuple[Tensor, Tensor]:
         identity = torch.eye(len(self.L), dtype=self.L.dtype, device=self.L.device)
         basis = torch.linalg.solve_triangular(self.L.T, identity, upper=True) / self.unit

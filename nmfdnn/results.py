@@ -24,7 +24,7 @@ from .memory import peak_memory_mb
 from .network import Network
 from .progress import Progress
 from .records import Record, read_summary
-from .training import Epoch, Trainer
+from .training import Epoch, Trainer, jacobi
 
 NETWORK = "network.pt"
 FAR = 5.0
@@ -32,7 +32,7 @@ FAR = 5.0
 
 SLOWER = {
     "nmf": "lower nmf.weight_ridge or nmf.omega, or raise nmf.batch_size",
-    "jacobi": "lower jacobi.omega, or raise jacobi.batch_size or jacobi.damping",
+    "jacobi": jacobi.REMEDY,
     "bp": "lower bp.learning_rate",
 }
 """What makes each method's steps more careful."""

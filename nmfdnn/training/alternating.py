@@ -28,12 +28,9 @@ from ..factorization.nonlinear_semi_nmf import ORDERS
 from ..kernels import REFERENCE, Kernels
 from ..linalg import METHODS, Factors, factor
 from ..network import Network, code_scales, one_hot, rescaled
-from .common import Epoch, Order, Stopwatch, half_square_per_sample
+from .common import FIRST_ROWS, Epoch, Order, Stopwatch, half_square_per_sample
 
 INPUT_FACTORS = ("full", "batch")
-
-FIRST_ROWS = 5000
-"""Samples that give the units of inputs and codes."""
 
 
 @dataclass
@@ -139,8 +136,7 @@ class AlternatingTrainer:
     def network(self) -> Network:
         if not self.updates:
             return self.start
-        average = Network(list(self.average), self.start.bias)
-        return rescaled(average, [1 / scale for scale in self.scales])
+        return rescaled(Network(self.average, self.start.bias), [1 / scale for scale in self.scales])
 
     def epoch(self) -> Epoch:
         watch = Stopwatch(self.X.device)

@@ -14,6 +14,9 @@ from torch import Tensor
 from ..errors import require
 from ..network import Network
 
+FIRST_ROWS = 5000
+"""Samples from which units of inputs and codes, and the codes' statistics, start."""
+
 
 @dataclass(frozen=True)
 class Epoch:

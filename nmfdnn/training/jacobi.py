@@ -50,10 +50,7 @@ from ..errors import ConfigError, DataError, SingularMatrixError, require
 from ..factorization import split_bias
 from ..linalg import cholesky, gram
 from ..network import ROWS_AT_ONCE, Network, code_scales, one_hot, rescaled
-from .common import Epoch, Order, Stopwatch, half_square_per_sample
-
-FIRST_ROWS = 5000
-"""Samples from which the codes' statistics start."""
+from .common import FIRST_ROWS, Epoch, Order, Stopwatch, half_square_per_sample
 
 INPUT_ROWS = 20_000
 """Evenly spaced samples, at least, that give the covariance of the inputs; all if they are fewer."""

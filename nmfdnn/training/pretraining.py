@@ -73,6 +73,7 @@ class PretrainedLayer:
     reconstruction: list[float]
 
 
+@torch.no_grad()
 def pretrain(
     X: Tensor,
     hidden: list[int],
