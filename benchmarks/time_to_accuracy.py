@@ -15,8 +15,8 @@ from __future__ import annotations
 
 from launch import report, spread, study_parser, train
 
-from nmfdnn.compare import Run, load_runs
-from nmfdnn.compare import main as compare
+from nmfdnn.views.compare import Run, load_runs
+from nmfdnn.views.compare import main as compare
 
 
 def ratios(runs: dict[str, list[Run]], errors: list[float]) -> list[str]:

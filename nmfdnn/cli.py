@@ -25,13 +25,14 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
-from . import __version__, checkpoint
-from .config import Config
+from . import __version__
 from .data import SCHEMAS
 from .errors import CheckpointError, ConfigError, NmfdnnError
-from .experiment import MAY_CHANGE, run
 from .files import fresh_folder, locked, replace_text
 from .records import SUMMARY
+from .runs import checkpoint
+from .runs.config import Config
+from .runs.experiment import MAY_CHANGE, run
 from .text import print_anything
 
 RESOLVED, OVERRIDES = "config.yaml", "overrides.yaml"

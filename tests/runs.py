@@ -15,7 +15,7 @@ from hydra import compose, initialize_config_module
 from omegaconf import DictConfig, OmegaConf
 
 from nmfdnn.cli import main, to_config
-from nmfdnn.config import Config
+from nmfdnn.runs.config import Config
 
 TINY = [
     "data=synthetic",

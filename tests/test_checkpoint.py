@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from nmfdnn import checkpoint
 from nmfdnn.errors import CheckpointError
+from nmfdnn.runs import checkpoint
 
 CPU = torch.device("cpu")
 

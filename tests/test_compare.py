@@ -7,8 +7,8 @@ from statistics import fmean, stdev
 import pytest
 from matplotlib.image import imread
 
-from nmfdnn.compare import by_data, choose_errors, figure, group_runs, load_runs, main, table
 from nmfdnn.records import Record, write_metrics, write_summary
+from nmfdnn.views.compare import by_data, choose_errors, figure, group_runs, load_runs, main, table
 
 
 def make_run(

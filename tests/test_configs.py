@@ -11,10 +11,10 @@ import torch
 from hydra.errors import ConfigCompositionException
 from runs import TINY, composed, configured, names
 
-from nmfdnn.config import METHODS
 from nmfdnn.data import SCHEMAS
 from nmfdnn.errors import ConfigError
-from nmfdnn.experiment import run
+from nmfdnn.runs.config import METHODS
+from nmfdnn.runs.experiment import run
 
 CONFIGS = Path(nmfdnn.configs.__file__).parent
 EXPERIMENTS = names(CONFIGS / "experiment")

@@ -8,10 +8,10 @@ import pytest
 import torch
 from runs import TINY, configured, text_of
 
-from nmfdnn import checkpoint, experiment
 from nmfdnn.errors import NmfdnnError
-from nmfdnn.experiment import prepare, run
 from nmfdnn.records import read_metrics, read_summary
+from nmfdnn.runs import checkpoint, experiment
+from nmfdnn.runs.experiment import prepare, run
 from nmfdnn.training import AlternatingTrainer
 
 BP = ["method=bp", "bp.dropout=0.2", "bp.batch_size=32", "network.start=he", "bp.learning_rate=0.01"]

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from nmfdnn.figures import (
+from nmfdnn.views.figures import (
     CLASSES,
     confusion_figure,
     is_image,

@@ -17,9 +17,9 @@ from runs import TINY, configured
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from nmfdnn import files
-from nmfdnn.experiment import run
 from nmfdnn.records import read_metrics, read_summary
-from nmfdnn.tracking import EVENTS, Tracker
+from nmfdnn.runs.experiment import run
+from nmfdnn.runs.tracking import EVENTS, Tracker
 
 SETTINGS = [*TINY, "method=nmf", "nmf.averaging=0.5", "nmf.batch_size=50", "network.start=pretrained"]
 EPOCHS = 2
@@ -126,8 +126,8 @@ def good_so_far(folder: Path) -> None:
 def fast():
     """A picture is a picture; what it shows is tested elsewhere."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("nmfdnn.tracking.confusion_figure", lambda *_: Figure(figsize=(1, 1), dpi=10))
-        patch.setattr("nmfdnn.results.git_commit", lambda: None)
+        patch.setattr("nmfdnn.runs.tracking.confusion_figure", lambda *_: Figure(figsize=(1, 1), dpi=10))
+        patch.setattr("nmfdnn.runs.results.git_commit", lambda: None)
         yield
 
 

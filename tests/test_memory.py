@@ -6,9 +6,9 @@ import pytest
 import torch
 from runs import TINY, configured
 
-from nmfdnn import memory
 from nmfdnn.errors import ConfigError
-from nmfdnn.experiment import run
+from nmfdnn.runs import memory
+from nmfdnn.runs.experiment import run
 
 CPU = torch.device("cpu")
 

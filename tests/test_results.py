@@ -15,12 +15,12 @@ import torch
 from runs import TINY, configured
 from test_kills import events
 
-from nmfdnn import experiment
 from nmfdnn.data import Split, load
 from nmfdnn.network import Network
-from nmfdnn.progress import Progress
 from nmfdnn.records import Record, read_metrics, read_summary
-from nmfdnn.results import warnings
+from nmfdnn.runs import experiment
+from nmfdnn.runs.progress import Progress
+from nmfdnn.runs.results import warnings
 from nmfdnn.training import Epoch
 
 EPOCHS, BEST = 5, 2
@@ -172,7 +172,7 @@ def test_tensorboard_shows_the_same(folder, networks, data):
 
 def test_pictures_are_of_the_kept_weights(networks, data, tmp_path, monkeypatch):
     drawn = []
-    monkeypatch.setattr("nmfdnn.tracking.confusion_figure", lambda *arguments: drawn.append(arguments))
+    monkeypatch.setattr("nmfdnn.runs.tracking.confusion_figure", lambda *arguments: drawn.append(arguments))
     play(networks, tmp_path, monkeypatch)
     ((labels, predicted, classes),) = drawn
     assert torch.equal(labels, data.test.labels)

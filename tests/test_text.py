@@ -15,7 +15,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from nmfdnn.text import label, one_line, print_anything
 
 ASCII = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
-COMPARE = [sys.executable, "-m", "nmfdnn.compare"]
+COMPARE = [sys.executable, "-m", "nmfdnn.views.compare"]
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1", "cp1252", "koi8-r", "utf-8", "utf-16"])

@@ -12,7 +12,7 @@ from tensorboard.plugins.hparams import metadata
 from nmfdnn.data import Dataset, Split
 from nmfdnn.network import Network, random_weights
 from nmfdnn.records import Record
-from nmfdnn.tracking import EVENTS, Tracker, weights_figure
+from nmfdnn.runs.tracking import EVENTS, Tracker, weights_figure
 from nmfdnn.training import PretrainedLayer
 
 HPARAMS = {"method": "nmf", "nmf.omega": 0.5, "network.bias": True, "bp.learning_rate": None}
@@ -198,7 +198,7 @@ def test_a_picture_that_cannot_be_drawn_is_left_out(figure, tmp_path: Path, monk
     def fail(*_: object) -> None:
         raise MemoryError("too many pixels")
 
-    monkeypatch.setattr(f"nmfdnn.tracking.{figure}", fail)
+    monkeypatch.setattr(f"nmfdnn.runs.tracking.{figure}", fail)
     track(tmp_path, dataset((4, 4), 16), [layer(16)])
     assert len(pictures(read(tmp_path))) == 4
     assert "left out: MemoryError: too many pixels" in caplog.text
@@ -209,7 +209,7 @@ def test_reconstruction_errors_are_those_of_the_autoencoder(tmp_path: Path, bias
     data, given = dataset((4, 4), 16), layer(16, bias)
     seen = []
     monkeypatch.setattr(
-        "nmfdnn.tracking.reconstruction_figure",
+        "nmfdnn.runs.tracking.reconstruction_figure",
         lambda X, fit, shape: seen.append((X, fit)) or weights_figure(X, shape),
     )
     with Tracker(tmp_path) as tracker:
@@ -228,7 +228,7 @@ def test_a_picture_that_fails_is_left_out_and_named(
         raise error
 
     for name in ("confusion_figure", "parts_figure", "mistakes_figure"):
-        monkeypatch.setattr(f"nmfdnn.tracking.{name}", fail)
+        monkeypatch.setattr(f"nmfdnn.runs.tracking.{name}", fail)
     track(tmp_path, dataset((4, 4), 16), [layer(16)])
     events = read(tmp_path)
     assert set(pictures(events)) == {"images/reconstructions", "images/first_layer_weights"}

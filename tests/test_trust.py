@@ -21,10 +21,11 @@ import pytest
 import torch
 from runs import TINY, Forked, forked
 
-from nmfdnn import __version__, checkpoint
+from nmfdnn import __version__
 from nmfdnn.__main__ import main as start
-from nmfdnn.experiment import _Running
 from nmfdnn.files import locked
+from nmfdnn.runs import checkpoint
+from nmfdnn.runs.experiment import _Running
 
 SETTINGS = [*TINY, "method=nmf", "nmf.batch_size=50", "network.start=he", "epochs=3"]
 

@@ -18,7 +18,7 @@ from matplotlib.colors import Normalize, PowerNorm
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from .text import label
+from ..text import label
 
 UNITS = 64  # hidden units in a picture
 CLASSES = 100  # classes in a confusion matrix

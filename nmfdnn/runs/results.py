@@ -16,15 +16,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from . import __version__, checkpoint, files
+from .. import __version__, files
+from . import checkpoint
 from .config import METHODS, Config
-from .data import Dataset, Split
-from .errors import CheckpointError
+from ..data import Dataset, Split
+from ..errors import CheckpointError
 from .memory import peak_memory_mb
-from .network import Network
+from ..network import Network
 from .progress import Progress
-from .records import Record, read_summary
-from .training import Epoch, Trainer, jacobi
+from ..records import Record, read_summary
+from ..training import Epoch, Trainer, jacobi
 
 NETWORK = "network.pt"
 FAR = 5.0

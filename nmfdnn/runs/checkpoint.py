@@ -13,8 +13,8 @@ from typing import Any
 
 import torch
 
-from . import files
-from .errors import CheckpointError
+from .. import files
+from ..errors import CheckpointError
 
 CURRENT = "checkpoint.pt"
 PREVIOUS = "checkpoint_previous.pt"

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
-from .records import Record
+from ..records import Record
 
 
 @dataclass

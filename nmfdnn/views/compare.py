@@ -23,8 +23,8 @@ from matplotlib.axis import Axis
 from matplotlib.figure import Figure, SubFigure
 from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
-from .records import METRICS, SUMMARY, read_metrics, read_summary
-from .text import label, one_line, print_anything
+from ..records import METRICS, SUMMARY, read_metrics, read_summary
+from ..text import label, one_line, print_anything
 
 LOG, CONFIG, SWEEP = "nmfdnn.log", "config.yaml", "multirun.yaml"
 LABEL_WIDTH = 26  # with it the table has 120 columns at most

@@ -17,9 +17,9 @@ from tensorboard.compat.proto.summary_pb2 import Summary
 from tensorboard.summary.writer.record_writer import RecordWriter
 from torch.utils.tensorboard import summary as summaries
 
-from .data import Dataset
-from .factorization import affine
-from .figures import (
+from ..data import Dataset
+from ..factorization import affine
+from ..views.figures import (
     confusion_figure,
     is_image,
     mistakes_figure,
@@ -28,10 +28,10 @@ from .figures import (
     reconstruction_figure,
     weights_figure,
 )
-from .files import named
-from .network import Network
-from .records import Record
-from .training import PretrainedLayer
+from ..files import named
+from ..network import Network
+from ..records import Record
+from ..training import PretrainedLayer
 
 log = logging.getLogger(__name__)
 

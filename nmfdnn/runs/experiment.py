@@ -16,16 +16,16 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 
 from . import checkpoint
 from .config import Config
-from .data import Dataset, load
-from .errors import CheckpointError
-from .kernels import kernels
+from ..data import Dataset, load
+from ..errors import CheckpointError
+from ..kernels import kernels
 from .memory import require_memory, reset_peak_memory
-from .network import Network
+from ..network import Network
 from .progress import Progress
-from .records import write_metrics, write_summary
+from ..records import write_metrics, write_summary
 from .results import evaluate, finished, hyperparameters, line, summarise, write_network
 from .tracking import Tracker
-from .training import (
+from ..training import (
     AlternatingTrainer,
     BackpropTrainer,
     Epoch,

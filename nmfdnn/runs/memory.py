@@ -10,8 +10,8 @@ from pathlib import Path
 import torch
 
 from .config import Config
-from .errors import ConfigError
-from .network import ROWS_AT_ONCE
+from ..errors import ConfigError
+from ..network import ROWS_AT_ONCE
 
 COPIES = {"nmf": 3, "jacobi": 4, "bp": 5}
 """Copies of all weights, at least: in training, averages or gradients and moments, and the kept ones."""

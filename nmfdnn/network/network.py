@@ -13,8 +13,8 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from .errors import ConfigError, require
-from .factorization import affine, split_bias
+from ..errors import ConfigError, require
+from ..factorization import affine, split_bias
 
 STARTS = ("pretrained", "he", "uniform")
 OUTPUT_STARTS = ("least_squares", "random")

@@ -10,12 +10,12 @@ from typing import Any
 
 import torch
 
-from .data import DataConfig
-from .errors import ConfigError, require
-from .kernels import BACKENDS
-from .network import NetworkConfig
-from .training import AlternatingConfig, BackpropConfig, JacobiConfig, PretrainingConfig, SolverConfig
-from .training.pretraining import DTYPES
+from ..data import DataConfig
+from ..errors import ConfigError, require
+from ..kernels import BACKENDS
+from ..network import NetworkConfig
+from ..training import AlternatingConfig, BackpropConfig, JacobiConfig, PretrainingConfig, SolverConfig
+from ..training.pretraining import DTYPES
 
 METHODS = ("nmf", "jacobi", "bp")
 DEVICES = ("auto", "cpu", "cuda")
