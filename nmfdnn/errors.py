@@ -26,6 +26,10 @@ class FolderBusyError(NmfdnnError):
     """Another process is running in the folder."""
 
 
+class ParallelError(NmfdnnError):
+    """The processes of a run have lost each other."""
+
+
 class SingularMatrixError(NmfdnnError):
     """A system cannot be solved as it stands."""
 

@@ -10,13 +10,18 @@ method     A⁺ =                                      cost, and what limits it
 =========  ========================================  ===============================================
 svd        Q S⁻¹ Pᵀ, keeping s > δ s₁                the paper's; dearest, works at full precision
 eigh       Q S⁻² Qᵀ Aᵀ, keeping s > δ s₁             Gram matrix and its factors in float64
-cholesky   (AᵀA + δ² s₁² I)⁻¹ Aᵀ                     cheapest; damps smoothly where the others cut off
+cholesky   (AᵀA + δ² s̄² I)⁻¹ Aᵀ                      cheapest; damps smoothly where the others cut off
 =========  ========================================  ===============================================
+
+s̄² = ‖(AᵀA)⁴‖^¼ (Frobenius) bounds s₁² from above, by a factor of k^⅛ at most, without iterating.
 
 So in all three a direction with s ≫ δ s₁ is inverted and one with s ≪ δ s₁ is left alone: truncation
 and damping differ only around the cut-off. δ has a floor set by rounding, `delta_floor`; a smaller δ is
 raised to it, because below it singular values are noise (an inactive ReLU unit is a zero column).
 An all-zero matrix has the zero pseudo-inverse in every method.
+
+The rows of A may be shared out over ranks (`sharded`, see `parallel`): then sums over them are sums over all
+ranks, and the factors are those of the whole matrix, alike on every rank, for the rows that each holds.
 
 A may have any unit: it is factored in its own `unit`, so that no square leaves the range of its type. What
 the methods are applied to is taken as it is: products AᵀR must be representable. No autograd graph is built.
@@ -31,6 +36,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from . import parallel
 from .errors import ConfigError, NotFiniteError, SingularMatrixError, require
 
 METHODS = ("svd", "eigh", "cholesky")
@@ -40,7 +46,7 @@ class Factors(Protocol):
     """A factored matrix A (n × k); what every method of this module returns."""
 
     def solve(self, R: Tensor) -> Tensor:
-        """A⁺R (k × m) for R (n × m)."""
+        """A⁺R (k × m) for R (n × m), whose rows are shared out as those of A are."""
 
     def solve_gram(self, C: Tensor) -> Tensor:
         """(AᵀA)⁺C (k × m) for C (k × m): with C = AᵀR it equals `solve(R)`."""
@@ -58,17 +64,24 @@ class Factors(Protocol):
         without what δ cuts off, whichever rows are in use. An all-zero A gives zero.
         """
 
+    def checked(self) -> Factors:
+        """The same without what δ cuts off.
 
-def delta_floor(A: Tensor, method: str = "svd") -> float:
-    """Smallest relative singular value of A (n × k) that a method tells from rounding.
+        Raises:
+            SingularMatrixError: the factorization has failed.
+        """
+
+
+def delta_floor(shape: tuple[int, ...], dtype: torch.dtype, method: str = "svd") -> float:
+    """Smallest relative singular value of a matrix of this `shape`, n × k, that a method tells from rounding.
 
     For svd it is ε min(n, k). Squaring costs half of the digits: below √(k ε), with the ε of float64 in which
     eigh works, a Gram matrix holds only rounding; and Cholesky needs a damping of several ε s₁² to exist.
     """
-    eps = torch.finfo(A.dtype).eps
-    floor = min(A.shape) * eps
+    eps = torch.finfo(dtype).eps
+    floor = min(shape) * eps
     if method == "eigh":
-        return max(floor, math.sqrt(A.shape[1] * torch.finfo(torch.float64).eps))
+        return max(floor, math.sqrt(shape[1] * torch.finfo(torch.float64).eps))
     return max(floor, math.sqrt(16 * eps)) if method == "cholesky" else floor
 
 
@@ -77,47 +90,69 @@ def unit(A: Tensor) -> float:
 
     A division by it, or by its root, is exact. For extreme A, u is kept in the range of the type of A.
     """
-    top = float(torch.maximum(*(bound.abs() for bound in A.aminmax())))
-    if not math.isfinite(top):
-        return math.nan
+    return float(_unit(A))
+
+
+def _unit(A: Tensor, sharded: bool = False) -> Tensor:
+    top = torch.maximum(*(bound.abs() for bound in A.aminmax())) if len(A) else A.new_zeros(())
+    if sharded:
+        top = parallel.largest(top)
     limit = math.frexp(torch.finfo(A.dtype).max)[1] // 2 - 4
-    return 4.0 ** max(-limit, min(math.frexp(top)[1] // 2, limit))
+    power = torch.div(top.frexp().exponent, 2, rounding_mode="floor").clamp(-limit, limit)
+    return torch.where(torch.isfinite(top), torch.ldexp(torch.ones_like(top), 2 * power), torch.nan)
+
+
+def _total(T: Tensor, sharded: bool) -> Tensor:
+    return parallel.total(T) if sharded else T
 
 
 @dataclass(frozen=True)
 class _Spectral:
-    """Right singular vectors Q (k × r) and singular values s (r) that were kept."""
+    """Right singular vectors Q (k × r) and singular values s (r), ∞ where they are cut off: 1/s is then 0."""
 
     Q: Tensor
     s: Tensor
+    sharded: bool
 
     @torch.no_grad()
     def solve_gram(self, C: Tensor) -> Tensor:
         return self.Q @ ((self.Q.T @ C) / self.s[:, None] / self.s[:, None])
 
     def on_rows(self, A: Tensor) -> EighFactors:
-        return EighFactors(self.Q, self.s, A)
+        return EighFactors(self.Q, self.s, self.sharded, A)
 
     @torch.no_grad()
     def shrink(self, W: Tensor, ridge: float) -> Tensor:
-        square = (self.s / self.s[:1]).square()
-        kept = square / (ridge * square.sum() / len(self.Q) + square)
+        square = (self.s.where(self.s < math.inf, 0.0) / self.s[:1]).square()
+        level = ridge * square.sum() / len(self.Q)
+        kept = square / (level + square).clamp_min(torch.finfo(W.dtype).tiny)
         return self.Q @ (kept[:, None] * (self.Q.T @ W))
+
+    def _kept(self) -> Tensor:
+        if torch.isnan(self.s).any():
+            raise SingularMatrixError(
+                "the decomposition of a finite matrix gave NaN: use the cholesky solver"
+            )
+        return self.s < math.inf
 
 
 @dataclass(frozen=True)
 class SVDFactors(_Spectral):
-    """A ≈ P S Qᵀ, truncated."""
+    """A ≈ P S Qᵀ, truncated; P (n × r) has the rows of A that are here."""
 
     P: Tensor
 
     @torch.no_grad()
     def solve(self, R: Tensor) -> Tensor:
-        return self.Q @ ((self.P.T @ R) / self.s[:, None])
+        return self.Q @ (_total(self.P.T @ R, self.sharded) / self.s[:, None])
 
     @torch.no_grad()
     def whitened(self) -> tuple[Tensor, Tensor]:
-        return self.P, self.Q / self.s
+        return self.P * (self.s < math.inf), self.Q / self.s
+
+    def checked(self) -> SVDFactors:
+        kept = self._kept()
+        return replace(self, Q=self.Q[:, kept], s=self.s[kept], P=self.P[:, kept])
 
 
 @dataclass(frozen=True)
@@ -128,12 +163,16 @@ class EighFactors(_Spectral):
 
     @torch.no_grad()
     def solve(self, R: Tensor) -> Tensor:
-        return self.solve_gram(self.A.T @ R)
+        return self.solve_gram(_total(self.A.T @ R, self.sharded))
 
     @torch.no_grad()
     def whitened(self) -> tuple[Tensor, Tensor]:
         basis = self.Q / self.s
         return self.A @ basis, basis
+
+    def checked(self) -> EighFactors:
+        kept = self._kept()
+        return replace(self, Q=self.Q[:, kept], s=self.s[kept])
 
 
 @dataclass(frozen=True)
@@ -144,14 +183,15 @@ class CholeskyFactors:
     """
 
     A: Tensor
-    unit: float
+    unit: Tensor
     G: Tensor
     L: Tensor
-    least: float
+    least: Tensor
+    sharded: bool
 
     @torch.no_grad()
     def solve(self, R: Tensor) -> Tensor:
-        return self.solve_gram(self.A.T @ R)
+        return self.solve_gram(_total(self.A.T @ R, self.sharded))
 
     @torch.no_grad()
     def solve_gram(self, C: Tensor) -> Tensor:
@@ -168,8 +208,16 @@ class CholeskyFactors:
 
     @torch.no_grad()
     def shrink(self, W: Tensor, ridge: float) -> Tensor:
-        level = float(self.G.diagonal().mean())
-        return torch.cholesky_solve(self.G @ W, cholesky(self.G, max(ridge * level, self.least)))
+        damping = torch.maximum(ridge * self.G.diagonal().mean(), self.least)
+        return torch.cholesky_solve(self.G @ W, cholesky(self.G, damping))
+
+    def checked(self) -> CholeskyFactors:
+        if not torch.isfinite(self.L).all():
+            raise SingularMatrixError(
+                f"the {len(self.G)} × {len(self.G)} Gram matrix is not positive definite as it is damped: "
+                "raise delta or use the svd or eigh solver"
+            )
+        return self
 
 
 @torch.no_grad()
@@ -190,23 +238,47 @@ def factor(A: Tensor, method: str = "svd", delta: float = 1e-14) -> Factors:
 
     Not guaranteed: that `cholesky` equals the others when A has singular values around δ s₁.
     """
+    check_method(method, delta)
+    check_dense(A)
+    if not torch.isfinite(A).all():
+        raise _not_finite(A)
+    return factor_unchecked(A, method, delta).checked()
+
+
+@torch.no_grad()
+def factor_unchecked(A: Tensor, method: str, delta: float, *, sharded: bool = False) -> Factors:
+    """`factor` for inner loops: nothing is checked, and nothing waits for the device with "cholesky".
+
+    What is not finite, or cannot be factored, gives NaN. `sharded`: the rows of A are shared out over ranks.
+
+    Raises:
+        NotFiniteError: NaN or infinity, with "svd" or "eigh".
+        SingularMatrixError: neither an SVD nor an eigendecomposition converged.
+    """
+    n = int(parallel.total(torch.tensor(len(A)))) if sharded else len(A)
+    delta = max(delta, delta_floor((n, A.shape[1]), A.dtype, method))
+    u = _unit(A, sharded)
+    if method == "cholesky":
+        G = _total(gram(A / u), sharded)
+        top = eigenvalue_bound(G)
+        least = delta_floor((n, A.shape[1]), A.dtype, method) ** 2 * top
+        return CholeskyFactors(A, u, G, cholesky(G, delta**2 * top), least, sharded)
+    if method == "svd":
+        P, s, Qh = _sharded_svd(A / u) if sharded and parallel.ranks() > 1 else svd(A / u)
+        return SVDFactors(Qh.T, _cut(s, delta) * u, sharded, P)
+    s, Q = _eigh(A / u, sharded)
+    return EighFactors(Q, _cut(s, delta) * u, sharded, A)
+
+
+def _cut(s: Tensor, delta: float) -> Tensor:
+    """Singular values s (r, descending), with ∞ where s ≤ δ s₁."""
+    return torch.where(s <= delta * s[:1], math.inf, s)
+
+
+def check_method(method: str, delta: float) -> None:
+    """Raise a `ConfigError` unless there is such a method and delta is in [0, 1)."""
     require(method in METHODS, "method", f"one of {', '.join(METHODS)}", method)
     require(0 <= delta < 1, "delta", "in [0, 1)", delta)
-    check_dense(A)
-    delta = max(delta, delta_floor(A, method))
-    u = unit(A)
-    if math.isnan(u):
-        raise _not_finite(A)
-    if method == "cholesky":
-        G = gram(A / u)
-        top = float(largest_eigenvalue(G))
-        return CholeskyFactors(A, u, G, cholesky(G, delta**2 * top), delta_floor(A, method) ** 2 * top)
-    if method == "svd":
-        P, s, Qh = svd(A / u)
-        keep = int((s > delta * s[0]).sum())
-        return SVDFactors(Qh[:keep].T, u * s[:keep], P[:, :keep])
-    s, Q = _eigh(A / u, delta)
-    return EighFactors(Q, u * s, A)
 
 
 def check_dense(A: Tensor, name: str = "A") -> None:
@@ -233,7 +305,7 @@ def svd(A: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """P (n × r), s (r, descending), Qᵀ (r × k) with A = P diag(s) Qᵀ for a finite A (n × k) of order one.
 
     r = min(n, k). Where LAPACK does not converge, which happens to finite matrices too, the result comes from
-    the smaller Gram matrix in float64, and r is the numerical rank at which that tells values from rounding.
+    the smaller Gram matrix in float64, with zeros for the values that this does not tell from rounding.
 
     Raises:
         SingularMatrixError: no decomposition converged.
@@ -244,25 +316,39 @@ def svd(A: Tensor) -> tuple[Tensor, Tensor, Tensor]:
             return P, s, Qh
     except torch.linalg.LinAlgError:
         pass
-    if len(A) < A.shape[1]:
-        s, P = _eigh(A.T, delta_floor(A.T, "eigh"))
-        return P, s, (P.T @ A) / s[:, None]
-    s, Q = _eigh(A, delta_floor(A, "eigh"))
-    return A @ Q / s, s, Q.T
+    wide = len(A) < A.shape[1]
+    s, Q = _eigh(A.T if wide else A)
+    divisor = _cut(s, delta_floor((max(A.shape), min(A.shape)), A.dtype, "eigh"))
+    s = s.where(divisor < math.inf, 0.0)
+    return (Q, s, (A.T @ Q / divisor).T) if wide else (A @ Q / divisor, s, Q.T)
 
 
-def _eigh(A: Tensor, delta: float) -> tuple[Tensor, Tensor]:
-    """Singular values s > δ s₁ (r, descending) and right singular vectors (k × r) from AᵀA in float64."""
+def _sharded_svd(A: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """`svd` of a matrix whose rows are shared out, P being those that are here.
+
+    Each rank's rows have the Gram matrix of a triangle, so that the SVD of all triangles has s and Q, at full
+    precision (Demmel, Grigori, Hoemmen & Langou 2012).
+    """
+    k = A.shape[1]
+    triangles = A.new_zeros(parallel.ranks(), k, k)
+    triangle = torch.linalg.qr(A, mode="r").R
+    triangles[parallel.rank(), : len(triangle)] = triangle
+    _, s, Qh = svd(parallel.total(triangles).view(-1, k))
+    return A @ (Qh.T / s), s, Qh
+
+
+def _eigh(A: Tensor, sharded: bool = False) -> tuple[Tensor, Tensor]:
+    """Singular values s (k, descending) and right singular vectors (k × k) from AᵀA in float64."""
     try:
-        eigenvalues, Q = torch.linalg.eigh(gram(A.double()))
+        eigenvalues, Q = torch.linalg.eigh(_total(gram(A.double()), sharded))
     except torch.linalg.LinAlgError as error:
+        if not torch.isfinite(A).all():
+            raise _not_finite(A) from error
         raise SingularMatrixError(
             f"no decomposition of a finite matrix of shape {tuple(A.shape)} converged: "
             "use the cholesky solver, for the start of nmf start='random'"
         ) from error
-    s = eigenvalues.flip(0).clamp_min(0).sqrt()
-    keep = int((s > delta * s[0]).sum())
-    return s[:keep].to(A.dtype), Q.flip(1)[:, :keep].to(A.dtype)
+    return eigenvalues.flip(0).clamp_min(0).sqrt().to(A.dtype), Q.flip(1).to(A.dtype)
 
 
 @torch.no_grad()
@@ -272,40 +358,26 @@ def gram(A: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def cholesky(G: Tensor, damping: float) -> Tensor:
-    """Lower Cholesky factor of G + damping·I for a positive semi-definite G (k × k).
+def cholesky(G: Tensor, damping: Tensor) -> Tensor:
+    """Lower Cholesky factor of G + damping·I for G (k × k); NaN if that is not positive definite.
 
-    A damping below the smallest normal number is raised to it, for the sake of an all-zero G.
-
-    Raises:
-        SingularMatrixError: G + damping·I is not numerically positive definite, or G is not finite.
+    A 0-d damping below the smallest normal number is raised to it, for the sake of an all-zero G.
     """
     damped = G.clone()
-    damped.diagonal().add_(max(damping, torch.finfo(G.dtype).tiny))
+    damped.diagonal().add_(damping.clamp_min(torch.finfo(G.dtype).tiny))
     L, info = torch.linalg.cholesky_ex(damped)
-    if info.item() != 0:
-        raise (
-            _not_finite(G)
-            if not torch.isfinite(G).all()
-            else SingularMatrixError(
-                f"the {len(G)} × {len(G)} Gram matrix is not positive definite with damping {damping:.3g}: "
-                "raise delta or use the svd or eigh solver"
-            )
-        )
-    return L
+    return L.mul_(torch.where(info == 0, 1.0, torch.nan))
 
 
 @torch.no_grad()
-def largest_eigenvalue(G: Tensor, iterations: int = 30) -> Tensor:
-    """Largest eigenvalue of a positive semi-definite G (k × k) to about 1 %, by power iteration; 0-d.
+def eigenvalue_bound(G: Tensor) -> Tensor:
+    """‖G⁴‖^¼ (Frobenius) of a positive semi-definite G (k × k): λ₁, its largest eigenvalue, to k^⅛ λ₁; 0-d.
 
-    The start is the column of G with the largest diagonal entry, which is never orthogonal to the top
-    eigenvector unless G is zero or already split; the result is a lower bound in exact arithmetic.
+    Two products instead of an iteration.
     """
-    v = G[:, G.diagonal().argmax()]
-    for _ in range(iterations):
-        v = G @ (v / v.norm().clamp_min(torch.finfo(G.dtype).tiny))
-    return v.norm()
+    size = G.norm().clamp_min(torch.finfo(G.dtype).tiny)
+    square = gram(G / size)
+    return size * gram(square).norm().sqrt().sqrt()
 
 
 def _not_finite(A: Tensor) -> NotFiniteError:

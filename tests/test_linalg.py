@@ -11,7 +11,16 @@ import torch
 from torch import Tensor
 
 from nmfdnn.errors import ConfigError, SingularMatrixError
-from nmfdnn.linalg import METHODS, cholesky, delta_floor, factor, gram, largest_eigenvalue, unit
+from nmfdnn.linalg import (
+    METHODS,
+    cholesky,
+    delta_floor,
+    eigenvalue_bound,
+    factor,
+    factor_unchecked,
+    gram,
+    unit,
+)
 
 SPECTRAL = ("svd", "eigh")
 CONDITION = 10.0
@@ -66,9 +75,10 @@ def test_methods_agree_on_well_conditioned_matrices(method, name, put, dtype, R)
 def test_cholesky_damps_by_delta(name, put, dtype, R):
     delta = 2e-2
     A = put(problem(name), dtype)
-    exact, top = oracle.array(A), np.linalg.norm(oracle.array(A), 2)
+    exact = oracle.array(A)
+    top = np.sum(np.linalg.svd(exact)[1] ** 16) ** (1 / 16)
     expected = oracle.ridge(exact, oracle.array(R[: len(A)]), (delta * top) ** 2 / oracle.level(exact))
-    # s₁² is estimated to 1 %, and damping moves the solution by at most (δ κ)² ≈ 0.04; without it: 0.02 off.
+    # Damping moves the solution by at most (δ κ)² ≈ 0.04; without it: 0.02 off.
     assert oracle.error(factor(A, "cholesky", delta).solve(R[: len(A)]), expected) < 2e-3
 
 
@@ -220,10 +230,25 @@ def test_input_that_is_not_finite_is_refused(method, bad, device, dtype):
         factor(A, method)
 
 
-def test_indefinite_gram_matrix_is_refused(device, dtype):
+def test_indefinite_gram_matrix_gives_nan_and_is_refused_when_checked(device, dtype, monkeypatch):
     G = torch.diag(torch.tensor([1.0, -1.0], dtype=dtype, device=device))
+    assert torch.isnan(cholesky(G, G.new_tensor(0.5))).any()
+    monkeypatch.setattr("nmfdnn.linalg.gram", lambda A: G)
     with pytest.raises(SingularMatrixError, match=r"not positive definite.*raise delta"):
-        cholesky(G, 0.5)
+        factor(torch.eye(2, dtype=dtype, device=device), "cholesky")
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_unchecked_factors_are_the_same_with_nothing_left_out(method, put, dtype, R):
+    for name in PROBLEMS:
+        A = put(problem(name), dtype)
+        b = R[: len(A)]
+        plain, unchecked = factor(A, method, 3e-2), factor_unchecked(A, method, 3e-2)
+        assert oracle.error(unchecked.solve(b), oracle.array(plain.solve(b))) < tolerance(dtype)
+        W = plain.solve(b)
+        assert oracle.error(unchecked.shrink(W, 0.3), oracle.array(plain.shrink(W, 0.3))) < tolerance(dtype)
+        P, B = unchecked.whitened()
+        assert oracle.error(B @ (P.T @ b), oracle.array(W)) < tolerance(dtype)
 
 
 @pytest.mark.parametrize(
@@ -246,14 +271,17 @@ def test_a_vector_is_not_a_matrix():
 
 
 def test_floor_is_rounding_times_the_rank(dtype):
-    assert delta_floor(torch.ones(7, 3, dtype=dtype)) == 3 * torch.finfo(dtype).eps
+    assert delta_floor((7, 3), dtype) == 3 * torch.finfo(dtype).eps
 
 
 @pytest.mark.parametrize("name", PROBLEMS)
-def test_largest_eigenvalue_to_one_percent(name, put, dtype):
+def test_eigenvalue_bound_is_above_by_the_eighth_root_of_the_size_at_most(name, put, dtype):
     A = put(problem(name), dtype)
-    top = np.linalg.norm(oracle.array(A), 2) ** 2
-    assert top * 0.99 <= float(largest_eigenvalue(gram(A))) <= top * (1 + 100 * torch.finfo(dtype).eps)
+    exact = np.linalg.norm(oracle.array(A), 2) ** 2
+    slack = 1 + 100 * torch.finfo(dtype).eps
+    found = float(eigenvalue_bound(gram(A)))
+    assert exact / slack <= found <= exact * A.shape[1] ** 0.125 * slack
+    assert found == pytest.approx(np.sum(np.linalg.svd(oracle.array(A))[1] ** 16) ** 0.125, rel=1e-3)
 
 
 @pytest.mark.parametrize("method", METHODS)

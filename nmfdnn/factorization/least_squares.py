@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..errors import require
 from ..kernels import REFERENCE, Kernels
-from ..linalg import Factors, factor, unit
+from ..linalg import Factors, factor_unchecked, unit
 from .driver import Result, Stopping, iterate
 from .inputs import Pair, Units, check_matrix
 from .semi_nmf import Regularisation, affine, augmented, split_bias
@@ -80,7 +80,7 @@ def nonlinear_least_squares(
     B = B / units.A
     if unknown == "weights":
         inputs = augmented(pair.Z, bias)
-        factors = factor(inputs, regularisation.method, regularisation.delta)
+        factors = factor_unchecked(inputs, regularisation.method, regularisation.delta, sharded=True)
     else:
         factors = weight_factors(pair.W, rank, regularisation)
 
@@ -144,4 +144,4 @@ def code_step(
 @torch.no_grad()
 def weight_factors(W: Tensor, rank: int, regularisation: Regularisation) -> Factors:
     """Factors of Wᵀ less its bias row: the pseudo-inverse that code steps use."""
-    return factor(split_bias(W, rank)[0].T, regularisation.method, regularisation.delta)
+    return factor_unchecked(split_bias(W, rank)[0].T, regularisation.method, regularisation.delta)

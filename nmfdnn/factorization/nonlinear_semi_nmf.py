@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ..errors import require, require_whole
 from ..kernels import REFERENCE, Kernels
-from ..linalg import factor
+from ..linalg import factor_unchecked
 from .driver import Result, Stopping, iterate
 from .inputs import Pair, check_matrix
 from .least_squares import code_step, weight_factors, weight_step
@@ -117,7 +117,7 @@ def _weight_steps(
     Z, W = pair
     if how.weight_steps:
         inputs = augmented(Z, bias)
-        factors = factor(inputs, regularisation.method, regularisation.delta)
+        factors = factor_unchecked(inputs, regularisation.method, regularisation.delta, sharded=True)
         for _ in range(how.weight_steps):
             W = weight_step(inputs, A, W, factors, how.omega, regularisation.weight_ridge, kernels)
     return Pair(Z, W)

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ..errors import require, require_whole
 from ..kernels import REFERENCE, Kernels
-from ..linalg import factor, unit
+from ..linalg import check_method, factor_unchecked, unit
 from .driver import Result, Stopping, iterate
 from .inputs import Pair, Units, check_matrix, source, two
 
@@ -38,6 +38,7 @@ class Regularisation:
     code_ridge: float = 0.0
 
     def __post_init__(self) -> None:
+        check_method(self.method, self.delta)
         for key in ("weight_ridge", "code_ridge"):
             require(0 <= getattr(self, key) < math.inf, key, "finite and ≥ 0", getattr(self, key))
 
@@ -110,7 +111,8 @@ def semi_nmf_step(
 @torch.no_grad()
 def least_squares_weights(A: Tensor, Z: Tensor, bias: bool, regularisation: Regularisation) -> Tensor:
     """W = (ẐᵀẐ + λ_W ḡI)⁻¹ẐᵀA, ḡ the mean diagonal of ẐᵀẐ, by the chosen pseudo-inverse."""
-    factors = factor(augmented(Z, bias), regularisation.method, regularisation.delta)
+    inputs = augmented(Z, bias)
+    factors = factor_unchecked(inputs, regularisation.method, regularisation.delta, sharded=True)
     W = factors.solve(A)
     return factors.shrink(W, regularisation.weight_ridge) if regularisation.weight_ridge > 0 else W
 

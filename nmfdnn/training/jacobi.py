@@ -207,7 +207,7 @@ class CodeMetric:
     def _invert(self) -> None:
         self.level = float(self.covariance.diagonal().mean())
         damping = (self.config.damping + self.ridge) * self.level
-        self.inverse = torch.cholesky_inverse(cholesky(self.covariance, damping))
+        self.inverse = torch.cholesky_inverse(cholesky(self.covariance, self.covariance.new_tensor(damping)))
         self.solved_mean = self.inverse @ self.mean
         # Of codes that do not vary rounding alone would be left, of either sign.
         self.dimension = max(0.0, len(self.mean) - damping * float(self.inverse.trace()))
@@ -222,7 +222,7 @@ def moments(Z: Tensor, bias: bool) -> tuple[Tensor, Tensor]:
 def damped_code_inverse(W: Tensor, damping: float) -> Tensor:
     """(WᵀW + μ w̄ I)⁻¹Wᵀ (m × k) for weights W (k × m), w̄ the mean diagonal of WᵀW, μ = `damping`."""
     G = W.T @ W
-    L = cholesky(G, damping * float(G.diagonal().mean()))
+    L = cholesky(G, G.new_tensor(damping * float(G.diagonal().mean())))
     return torch.cholesky_solve(W.T.contiguous(), L)
 
 

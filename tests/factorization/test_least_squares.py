@@ -173,8 +173,6 @@ def test_a_given_start_is_continued(unknown, put, rng):
         ({"start": torch.ones(3, 5)}, r"start must be of shape \(3, 4\)"),
         ({"start": torch.ones(3, 4), "bias": True}, r"start must be of shape \(4, 4\)"),
         ({"A": torch.ones(1, 4), "unknown": "codes", "bias": True}, "at least one row besides the bias"),
-        ({"regularisation": Regularisation(delta=1.0)}, r"delta must be in \[0, 1\)"),
-        ({"regularisation": Regularisation("qr")}, "method must be one of svd"),
     ],
 )
 def test_bad_arguments(arguments, message):

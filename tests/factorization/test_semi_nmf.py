@@ -159,3 +159,16 @@ def test_ridges_have_no_unit(order, scale, put, rng):
 def test_ridges_that_are_refused(key, value):
     with pytest.raises(ConfigError, match=f"{key} must be finite and ≥ 0, got {value}"):
         Regularisation(**{key: value})
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"delta": 1.0}, r"delta must be in \[0, 1\)"),
+        ({"method": "qr"}, "method must be one of svd"),
+        ({"weight_ridge": -1.0}, "weight_ridge must be finite and ≥ 0"),
+    ],
+)
+def test_bad_regularisation(arguments, message):
+    with pytest.raises(ConfigError, match=message):
+        Regularisation(**arguments)
