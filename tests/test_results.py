@@ -15,12 +15,13 @@ import torch
 from runs import TINY, configured
 from test_kills import events
 
-from nmfdnn.data import Split, load
+from nmfdnn.data import load
 from nmfdnn.network import Network
 from nmfdnn.records import Record, read_metrics, read_summary
 from nmfdnn.runs import experiment
 from nmfdnn.runs.progress import Progress
 from nmfdnn.runs.results import warnings
+from nmfdnn.source import Memory
 from nmfdnn.training import Epoch
 
 EPOCHS, BEST = 5, 2
@@ -193,7 +194,7 @@ def test_without_validation_the_last_weights_are_reported(networks, tmp_path, mo
 def test_what_is_kept_depends_on_the_validation_part_alone(networks, data, part, tmp_path, monkeypatch):
     """Labels of one part are shuffled: only those of the validation part may change the choice."""
     split = getattr(data, part)
-    other = replace(data, **{part: Split(split.X, (split.labels + 1) % 3)})
+    other = replace(data, **{part: Memory(split.X, (split.labels + 1) % 3)})
     monkeypatch.setattr(experiment, "load", lambda *_, **__: other)
     summary = play(networks, tmp_path, monkeypatch)
     by_hand = [errors(weights, other)["validation"] for weights in networks]

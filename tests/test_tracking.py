@@ -9,10 +9,11 @@ from matplotlib.image import imread
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.hparams import metadata
 
-from nmfdnn.data import Dataset, Split
+from nmfdnn.data import Dataset
 from nmfdnn.network import Network, random_weights
 from nmfdnn.records import Record
 from nmfdnn.runs.tracking import EVENTS, Tracker, weights_figure
+from nmfdnn.source import Memory
 from nmfdnn.training import PretrainedLayer
 
 HPARAMS = {"method": "nmf", "nmf.omega": 0.5, "network.bias": True, "bp.learning_rate": None}
@@ -22,8 +23,8 @@ RECONSTRUCTION = [0.5, 0.25, 0.125, 0.0625]
 def dataset(image_shape: tuple[int, ...] | None, features: int) -> Dataset:
     generator = torch.Generator().manual_seed(0)
 
-    def split(n: int) -> Split:
-        return Split(torch.rand(n, features, generator=generator), torch.arange(n) % 3)
+    def split(n: int) -> Memory:
+        return Memory(torch.rand(n, features, generator=generator), torch.arange(n) % 3)
 
     classes = ("ankle boot", "bag", "coat")
     return Dataset("tiny", split(12), None, split(9), classes, image_shape)

@@ -1,4 +1,4 @@
-"""Data sets as device-resident tensors: embedded, planted, the user's own arrays, and the full image sets.
+"""Data sets as sources of rows: embedded, planted, the user's own arrays, and the full image sets.
 
 Rows are samples: ``X`` is n × features, nonnegative for every set but the user's own arrays and where
 ``standardize`` is "standard".
@@ -15,7 +15,7 @@ from .config import (
     MNIST5k,
     Synthetic,
 )
-from .dataset import Dataset, Split
+from .dataset import Dataset
 from .loading import load
 from .preprocessing import Preprocessing
 
@@ -30,7 +30,6 @@ __all__ = [
     "FashionMNIST",
     "MNIST5k",
     "Preprocessing",
-    "Split",
     "Synthetic",
     "load",
 ]

@@ -6,20 +6,9 @@ import hashlib
 from dataclasses import dataclass, field
 
 import numpy as np
-from torch import Tensor
 
+from ..source import Source
 from .preprocessing import Preprocessing, parts
-
-
-@dataclass(frozen=True, eq=False)
-class Split:
-    """Samples ``X`` (n × features, floating) and their ``labels`` (n, int64), on one device."""
-
-    X: Tensor
-    labels: Tensor
-
-    def __len__(self) -> int:
-        return len(self.labels)
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,9 +22,9 @@ class Dataset:
     """
 
     name: str
-    train: Split
-    validation: Split | None
-    test: Split
+    train: Source
+    validation: Source | None
+    test: Source
     classes: tuple[str, ...]
     image_shape: tuple[int, ...] | None
     digest: str = ""
@@ -43,7 +32,7 @@ class Dataset:
 
     @property
     def features(self) -> int:
-        return self.train.X.shape[1]
+        return self.train.features
 
     @property
     def n_classes(self) -> int:

@@ -6,9 +6,10 @@ import numpy as np
 import torch
 
 from ..errors import ConfigError, require
+from ..source import Memory, share
 from .arrays import read_arrays
 from .config import Arrays, DataConfig, Digits, FullConfig, MNIST5k, SplitConfig, Synthetic
-from .dataset import Dataset, Raw, Split
+from .dataset import Dataset, Raw
 from .embedded import digits, mnist_5k
 from .full import read_full
 from .preprocessing import Preprocessing
@@ -48,9 +49,10 @@ def load(config: DataConfig, *, seed: int, device: torch.device, dtype: torch.dt
 
     preprocessing = Preprocessing.fit(config.standardize, raw.X, train, raw.maximum if config.scale else 1.0)
 
-    def place(X: np.ndarray, labels: np.ndarray, rows: np.ndarray) -> Split:
-        values = preprocessing.apply(X, rows, device=device, dtype=dtype)
-        return Split(values, torch.from_numpy(labels[rows]).to(device))
+    def place(X: np.ndarray, labels: np.ndarray, rows: np.ndarray) -> Memory:
+        here = share(len(rows))
+        values = preprocessing.apply(X, rows[here], device=device, dtype=dtype)
+        return Memory(values, torch.from_numpy(labels[rows]).to(device), here.start)
 
     return Dataset(
         name=config.name,

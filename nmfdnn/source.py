@@ -1,0 +1,203 @@
+"""Where samples come from: a source hands out rows, by index in batches, or all of them in order in passes.
+
+Training, whitening, statistics and evaluation ask a source and nothing else, so it alone decides where the
+rows lie. Over several ranks (`parallel`) a source holds some of the rows and hands out those; indices, labels
+and the number of samples are always those of all.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+
+from . import parallel
+from .errors import require
+
+
+class Batch(NamedTuple):
+    """A mini-batch, or a part of a pass.
+
+    Attributes:
+        X: the samples that are here, b × p.
+        labels: theirs, b, int64.
+        samples: size of the batch over all ranks.
+        mine: places in the batch of the samples that are here; None where these are all.
+    """
+
+    X: Tensor
+    labels: Tensor
+    samples: int
+    mine: Tensor | None = None
+
+
+class Source(Protocol):
+    """n samples with p features each, and their labels."""
+
+    @property
+    def features(self) -> int:
+        """Features p of a sample."""
+
+    @property
+    def labels(self) -> Tensor:
+        """Labels of all n samples, int64, on the device."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where batches come."""
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Type of X."""
+
+    @property
+    def block(self) -> int:
+        """Samples that lie side by side and are cheap to read together; 1 where any order costs the same."""
+
+    @property
+    def window(self) -> int:
+        """Samples, a multiple of `block`, from which an epoch takes its batches before it goes on."""
+
+    def __len__(self) -> int:
+        """Number n of samples, over all ranks."""
+
+    def take(self, rows: Tensor) -> Batch:
+        """The samples with these indices (int64, in any order, on the device)."""
+
+    def batches(self, order: Sequence[Tensor]) -> Iterator[Batch]:
+        """`take` for each of these in turn; a source that has to read reads ahead."""
+
+    def passes(self) -> Iterator[Batch]:
+        """All samples in order, in parts that fit in memory."""
+
+    def sample(self, count: int) -> Tensor:
+        """Indices of `count` samples (all if they are fewer) that stand for all: for units and statistics."""
+
+
+@dataclass(frozen=True, eq=False)
+class Memory:
+    """Samples that lie on the device: X (n × p, floating) and their labels (n, int64).
+
+    Over several ranks `X` are the rows from `first` on of all, see `share`.
+    """
+
+    X: Tensor
+    labels: Tensor
+    first: int = 0
+
+    @property
+    def block(self) -> int:
+        return 1
+
+    @property
+    def window(self) -> int:
+        return 1
+
+    @property
+    def features(self) -> int:
+        return self.X.shape[1]
+
+    @property
+    def device(self) -> torch.device:
+        return self.X.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.X.dtype
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def take(self, rows: Tensor) -> Batch:
+        if len(self.X) == len(self):
+            return Batch(self.X[rows], self.labels[rows], len(rows))
+        mine = ((rows >= self.first) & (rows < self.first + len(self.X))).nonzero().flatten()
+        here = rows[mine]
+        return Batch(self.X[here - self.first], self.labels[here], len(rows), mine)
+
+    def batches(self, order: Sequence[Tensor]) -> Iterator[Batch]:
+        return map(self.take, order)
+
+    def passes(self) -> Iterator[Batch]:
+        rows = torch.arange(self.first, self.first + len(self.X), device=self.device)
+        whole = len(self.X) == len(self)
+        yield Batch(self.X, self.labels[rows], len(self), None if whole else rows)
+
+    def sample(self, count: int) -> Tensor:
+        return torch.arange(min(count, len(self)), device=self.device)  # the split has shuffled them
+
+
+def share(n: int) -> slice:
+    """Which of n samples this rank holds: nearly equal numbers, in order."""
+    first, last = (n * part // parallel.ranks() for part in (parallel.rank(), parallel.rank() + 1))
+    return slice(first, last)
+
+
+def batches(n: int, size: int, generator: torch.Generator, device: torch.device) -> Sequence[Tensor]:
+    """Shuffled index batches of nearly equal length ≤ `size`; drawn on the CPU: equal on every device."""
+    return torch.randperm(n, generator=generator).to(device).tensor_split(math.ceil(n / size))
+
+
+def blockwise(n: int, block: int, window: int, generator: torch.Generator) -> Tensor:
+    """A random order of 0 … n−1 in which every `window` neighbours are whole blocks of `block`, but the last.
+
+    Blocks come in random order, and so do the samples of a window: as good as any order as long as a window
+    has many blocks, each of which may hold one class alone.
+    """
+    starts = torch.randperm(math.ceil(n / block), generator=generator) * block
+    order = (starts[:, None] + torch.arange(block)).flatten()
+    order = order[order < n]
+    parts = [part[torch.randperm(len(part), generator=generator)] for part in order.split(window)]
+    return torch.cat(parts)
+
+
+class Order:
+    """The mini-batches of one epoch after another, each shuffled anew, handed out in equal parts of an epoch.
+
+    There are at most as many `parts` as mini-batches.
+    """
+
+    def __init__(self, source: Source, size: int, generator: torch.Generator, parts: int = 1) -> None:
+        self.source, self.size, self.generator = source, size, generator
+        self.parts = min(parts, math.ceil(len(source) / size))
+        self._part = 0
+
+    def part(self) -> Iterator[Batch]:
+        """Mini-batches of the next part."""
+        if self._part == 0:
+            self._draw()
+        first, last = (len(self._batches) * part // self.parts for part in (self._part, self._part + 1))
+        self._part = (self._part + 1) % self.parts
+        return self.source.batches(self._batches[first:last])
+
+    def state(self) -> dict[str, Any]:
+        """A copy of what the next parts depend on."""
+        start = self._start if self._part > 0 else self.generator.get_state()
+        return {"generator": start, "part": self._part, "parts": self.parts}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Continue from a `state`.
+
+        Raises:
+            ConfigError: it is from the middle of an epoch with another number of parts.
+        """
+        self._part = state["part"]
+        if self._part > 0:
+            before = f"{state['parts']} as before, in the middle of an epoch"
+            require(self.parts == state["parts"], "records_per_epoch", before, self.parts)
+        self.generator.set_state(state["generator"].cpu())
+        if self._part > 0:
+            self._draw()
+
+    def _draw(self) -> None:
+        self._start = self.generator.get_state()
+        source, n = self.source, len(self.source)
+        if source.block == 1:
+            self._batches = batches(n, self.size, self.generator, source.device)
+        else:
+            order = blockwise(n, source.block, source.window, self.generator)
+            self._batches = order.tensor_split(math.ceil(n / self.size))
