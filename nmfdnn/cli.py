@@ -25,9 +25,9 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
-from . import __version__
+from . import __version__, parallel
 from .data import SCHEMAS
-from .errors import CheckpointError, ConfigError, NmfdnnError
+from .errors import CheckpointError, ConfigError, NmfdnnError, ParallelError
 from .files import fresh_folder, locked, replace_text
 from .records import SUMMARY
 from .runs import checkpoint
@@ -152,8 +152,12 @@ def _job(cfg: DictConfig) -> float | None:
         message = _message(error)
         if message is None:
             raise
-        if not isinstance(error, NmfdnnError):
+        if isinstance(error, ParallelError) and checkpoint.exists(folder):
+            message += f": {_what_next(folder)}"
+        elif not isinstance(error, NmfdnnError):
             message += f"; then {_what_next(folder)}"
+        if parallel.rank() > 0:  # whose log is silent
+            print(f"rank {parallel.rank()}: {message}", file=sys.stderr)
         log.error("%s", message)
         if hydra_config.mode == RunMode.MULTIRUN:
             raise  # Hydra notes the failure and goes on with the other jobs
@@ -278,7 +282,10 @@ def main() -> None:
     logging.raiseExceptions = False  # a log that cannot be written, on a full disk, is not worth a traceback
     signal.signal(signal.SIGTERM, _terminate)
     try:
-        _job()
+        with parallel.group():
+            if parallel.rank() > 0:  # the first rank tells for all
+                sys.argv += ["hydra/job_logging=none", "hydra/hydra_logging=none"]
+            _job()
     except KeyboardInterrupt as stop:
         print(f"{_name(stop)} before a run began: nothing is to be continued", file=sys.stderr)
         sys.exit(_exit_code(stop))

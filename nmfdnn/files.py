@@ -11,6 +11,7 @@ from typing import BinaryIO
 
 from filelock import FileLock, Timeout
 
+from . import parallel
 from .errors import FolderBusyError
 
 LOCK = ".lock"
@@ -24,9 +25,13 @@ def replace(path: Path, write: Callable[[BinaryIO], object], previous: Path | No
         write: gets the open file.
         previous: where the old file goes; None overwrites it.
 
+    Of the ranks of a run the first alone writes.
+
     Raises:
         OSError: it could not be written; its `filename` is set, and the old file is as it was.
     """
+    if parallel.rank() > 0:
+        return
     temporary = path.with_name(f".{path.name}")
     try:
         with temporary.open("wb") as file:
@@ -61,9 +66,14 @@ def named(error: OSError, path: Path) -> OSError:
 def locked(folder: Path) -> Iterator[None]:
     """Hold `folder` for this process alone. The kernel lets go of it when the process ends, however it ends.
 
+    Of the ranks of a run the first holds it for all.
+
     Raises:
         FolderBusyError: another process holds it.
     """
+    if parallel.rank() > 0:
+        yield
+        return
     lock = FileLock(folder / LOCK, blocking=False)
     try:
         lock.acquire()
@@ -80,8 +90,12 @@ def locked(folder: Path) -> Iterator[None]:
 def fresh_folder(path: str) -> str:
     """Create a folder that was not there before, and return it: `path`, else path_2, path_3, …
 
-    Of processes that ask at the same moment each gets another one.
+    Of processes that ask at the same moment each gets another one, but the ranks of a run get the same.
     """
+    return parallel.from_first(lambda: _fresh_folder(path))
+
+
+def _fresh_folder(path: str) -> str:
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     for number in count(1):
         folder = path if number == 1 else f"{path}_{number}"

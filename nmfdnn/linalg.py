@@ -287,7 +287,9 @@ def factor_parts(parts: Iterable[Tensor], method: str, delta: float) -> Factors:
     assert whole is not None  # for the type checker: there are samples
     if parallel.ranks() > 1:
         whole = _triangles(whole)
-    return factor(whole, method, delta)
+    factors = factor(whole, method, delta)
+    assert isinstance(factors, SVDFactors | EighFactors | CholeskyFactors)  # for the type checker
+    return replace(factors, sharded=True)
 
 
 def _triangle(A: Tensor) -> Tensor:

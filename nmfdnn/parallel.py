@@ -9,8 +9,9 @@ about ranks.
 
 from __future__ import annotations
 
+import hashlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -52,10 +53,10 @@ def launched() -> bool:
 
 
 @contextmanager
-def group(device: torch.device) -> Iterator[None]:
+def group() -> Iterator[None]:
     """Join the processes that `torchrun` started together, for the time of the context; alone, do nothing.
 
-    On CUDA each process takes the card of its number on its machine (`torch.cuda.set_device`).
+    Where there are CUDA devices each process takes that of its number on its machine.
 
     Raises:
         ParallelError: they do not find each other.
@@ -63,12 +64,11 @@ def group(device: torch.device) -> Iterator[None]:
     if not launched():
         yield
         return
-    backend = "gloo"
-    if device.type == "cuda":
-        backend = "nccl"
-        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
+    cuda = torch.cuda.is_available()
+    if cuda:
+        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")) % torch.cuda.device_count())
     with _told():
-        dist.init_process_group(backend, timeout=TIMEOUT)
+        dist.init_process_group("cpu:gloo,cuda:nccl" if cuda else "gloo", timeout=TIMEOUT)
     try:
         yield
     finally:
@@ -139,6 +139,36 @@ def whole(X: Tensor, mine: Tensor | None, samples: int) -> Tensor:
         return X
     found = X.new_zeros(samples, *X.shape[1:])
     return total(found.index_copy_(0, mine, X))
+
+
+def joined(T: Tensor) -> Tensor:
+    """The rows (nᵢ × …) that the ranks have, one rank's after another's, on every rank."""
+    if ranks() == 1:
+        return T
+    counts = torch.zeros(ranks(), dtype=torch.int64, device=T.device)
+    counts[rank()] = len(T)
+    counts = total(counts)
+    first = int(counts[: rank()].sum())
+    return whole(T, torch.arange(first, first + len(T), device=T.device), int(counts.sum()))
+
+
+def from_first(make: Callable[[], str]) -> str:
+    """What `make` gives on rank 0, on every rank."""
+    if ranks() == 1:
+        return make()
+    found = [make() if rank() == 0 else None]
+    with _told():
+        dist.broadcast_object_list(found)
+    return str(found[0])
+
+
+def agree(text: str) -> bool:
+    """Whether all ranks give the same text."""
+    if ranks() == 1:
+        return True
+    word = int.from_bytes(hashlib.sha256(text.encode()).digest()[:6], "big")
+    here = torch.tensor([word, -word], dtype=torch.float64)
+    return torch.equal(largest(here), here)
 
 
 def norm(R: Tensor) -> Tensor:

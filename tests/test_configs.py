@@ -13,8 +13,8 @@ from runs import TINY, composed, configured, names
 
 from nmfdnn.data import SCHEMAS
 from nmfdnn.errors import ConfigError
-from nmfdnn.runs.config import METHODS
 from nmfdnn.runs.experiment import run
+from nmfdnn.training import METHODS
 
 CONFIGS = Path(nmfdnn.configs.__file__).parent
 EXPERIMENTS = names(CONFIGS / "experiment")

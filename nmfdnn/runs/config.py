@@ -14,10 +14,9 @@ from ..data import DataConfig
 from ..errors import ConfigError, require
 from ..kernels import BACKENDS
 from ..network import NetworkConfig
-from ..training import AlternatingConfig, BackpropConfig, JacobiConfig, PretrainingConfig, SolverConfig
+from ..training import METHODS, AlternatingConfig, BackpropConfig, JacobiConfig, PretrainingConfig, SolverConfig
 from ..training.pretraining import DTYPES
 
-METHODS = ("nmf", "jacobi", "bp")
 DEVICES = ("auto", "cpu", "cuda")
 PRECISIONS = ("highest", "high", "medium")
 THREADS_PER_CPU = 4

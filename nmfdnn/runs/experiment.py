@@ -17,7 +17,8 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 from . import checkpoint
 from .config import Config
 from ..data import Dataset, load
-from ..errors import CheckpointError
+from .. import parallel
+from ..errors import CheckpointError, ParallelError
 from ..kernels import kernels
 from .memory import require_memory, reset_peak_memory
 from ..network import Layer, Network, build_layers
@@ -26,15 +27,7 @@ from ..records import write_metrics, write_summary
 from .results import evaluate, finished, hyperparameters, line, summarise, write_network
 from .tracking import Tracker
 from ..source import Source
-from ..training import (
-    AlternatingTrainer,
-    BackpropTrainer,
-    Epoch,
-    JacobiTrainer,
-    Start,
-    Trainer,
-    starting_network,
-)
+from ..training import METHODS, Epoch, Start, Trainer, starting_network
 
 log = logging.getLogger(__name__)
 
@@ -71,10 +64,14 @@ def run(config: Config, folder: Path, config_text: str = "", overrides: Sequence
 
 def _run(config: Config, folder: Path, config_text: str, overrides: Sequence[str]) -> dict[str, Any]:
     device = prepare(config)
+    if not parallel.agree(config_text):
+        raise ParallelError("the processes of this run have different settings: start all with one command")
     saved = checkpoint.load(folder, device) if config.resume else None
     if saved:
         _require_same_config(config, saved, folder)
     data = load(config.data, seed=config.seed, device=device, dtype=getattr(torch, config.dtype))
+    if not parallel.agree(data.digest):
+        raise ParallelError("the processes of this run find different data: give all of them the same files")
     if saved and saved["data"] != data.digest:
         raise CheckpointError(
             f"the data are not those that the run in {folder} was trained on: bring those back to continue "
@@ -102,7 +99,8 @@ def _run(config: Config, folder: Path, config_text: str, overrides: Sequence[str
             start = _start(config, data.train, layers, _generator(config.seed, START))
             progress.pretrain_seconds = start.seconds
             tracker.start(config_text, data, start.layers)
-        trainer = _trainer(fitted, start.network, data.train, _generator(config.seed, ORDER))
+        order = _generator(config.seed, ORDER)
+        trainer = METHODS[config.method].make(fitted, start.network, data.train, order)
         running = _Running(config, data, trainer, progress, folder, tracker)
         if saved:
             trainer.load_state(saved["trainer"])
@@ -195,15 +193,6 @@ def _start(
     )
 
 
-def _trainer(config: Config, start: Network, source: Source, order: torch.Generator) -> Trainer:
-    parts = config.records_per_epoch
-    if config.method == "bp":
-        return BackpropTrainer(start, source, config.bp, config.epochs, order, parts)
-    if config.method == "jacobi":
-        return JacobiTrainer(start, source, config.jacobi, config.epochs, order, parts)
-    return AlternatingTrainer(start, source, config.nmf, config.solver, order, kernels(config.kernels), parts)
-
-
 @dataclass
 class _Running:
     """A run between its start and its end."""
@@ -233,6 +222,11 @@ class _Running:
     def record(self, epoch: Epoch) -> None:
         """Evaluate the network as it is after `epoch`, and bring everything on the disk up to date."""
         progress, network = self.progress, self.trainer.network
+        if not parallel.agree(str([float(W.double().sum()) for W in network.weights])):
+            raise ParallelError(
+                "the weights differ from process to process: run them on machines of one kind, with one "
+                "version of PyTorch"
+            )
         before = progress.last if progress.records else None
         progress.add(evaluate(network, self.trainer, self.data, before, epoch), network.weights)
         log.info("%s", line(progress.last))

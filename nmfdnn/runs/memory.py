@@ -12,9 +12,7 @@ import torch
 from .config import Config
 from ..errors import ConfigError
 from ..network import Layer, rows_at_once
-
-COPIES = {"nmf": 3, "jacobi": 4, "bp": 5}
-"""Copies of all weights, at least: in training, averages or gradients and moments, and the kept ones."""
+from ..training import METHODS
 
 log = logging.getLogger(__name__)
 
@@ -59,7 +57,7 @@ def needed_bytes(config: Config, layers: Sequence[Layer], samples: int) -> int:
         grams = 0
     widths = [layer.outputs for layer in layers]
     codes = rows_at_once(samples, max(widths)) * sum(widths)
-    numbers = COPIES[config.method] * parameters(layers, config.network.bias) + grams + codes
+    numbers = METHODS[config.method].copies * parameters(layers, config.network.bias) + grams + codes
     return numbers * getattr(torch, config.dtype).itemsize
 
 

@@ -20,7 +20,7 @@ from .. import parallel
 
 from .. import __version__, files
 from . import checkpoint
-from .config import METHODS, Config
+from .config import Config
 from ..data import Dataset
 from ..errors import CheckpointError
 from .memory import peak_memory_mb
@@ -28,18 +28,11 @@ from ..network import Network
 from .progress import Progress
 from ..source import Source
 from ..records import Record, read_summary
-from ..training import Epoch, Trainer, jacobi
+from ..training import METHODS, Epoch, Trainer
 
 NETWORK = "network.pt"
 FAR = 5.0
 """Points, at least, by which the last validation error is above the kept one where that gets a warning."""
-
-SLOWER = {
-    "nmf": "lower nmf.weight_ridge or nmf.omega, or raise nmf.batch_size",
-    "jacobi": jacobi.REMEDY,
-    "bp": "lower bp.learning_rate",
-}
-"""What makes each method's steps more careful."""
 
 
 def evaluate(
@@ -101,19 +94,19 @@ def warnings(method: str, progress: Progress, labels: Tensor, held_out: int) -> 
         labels: of the training part, for the error of always answering with its most frequent class.
         held_out: samples of the validation part, two of which do not make a rise.
     """
-    kept, last = progress.kept, progress.last
+    kept, last, slower = progress.kept, progress.last, METHODS[method].slower
     found = []
     if kept.epoch == 0 < last.epoch:
         found.append(
             "the kept weights are those before any training, because no epoch has as low a validation error: "
-            f"{SLOWER[method]}; or raise data.validation, if it is a small part"
+            f"{slower}; or raise data.validation, if it is a small part"
         )
     if kept.validation_error is not None and last.validation_error is not None:
         risen = last.validation_error - kept.validation_error
         if risen > max(FAR, kept.validation_error / 2, 200.5 / held_out):
             found.append(
                 f"the validation error rose from {kept.validation_error:.2f} % at epoch {kept.epoch:g}, "
-                f"which is kept, to {last.validation_error:.2f} % at the end: {SLOWER[method]}"
+                f"which is kept, to {last.validation_error:.2f} % at the end: {slower}"
             )
     majority = 100 * (1 - int(labels.bincount().max()) / len(labels))
     name, error = (
@@ -125,7 +118,7 @@ def warnings(method: str, progress: Progress, labels: Tensor, held_out: int) -> 
         found.append(
             f"the {name} error of {error:.2f} % is hardly below {majority:.2f} %, that of always answering "
             "with the most frequent class: check that X and y belong together and that no column of X dwarfs "
-            f"the others, train for more epochs, or {SLOWER[method]}"
+            f"the others, train for more epochs, or {slower}"
         )
     return found
 
@@ -148,6 +141,7 @@ def summarise(
         "layers": network.widths,
         "seed": config.seed,
         "device": str(device),
+        "ranks": parallel.ranks(),
         "dtype": config.dtype,
         "epochs": config.epochs,
         "epochs_trained": last.epoch,

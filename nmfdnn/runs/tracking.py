@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import logging
 import os
+import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, BinaryIO, cast
 
 import torch
 from matplotlib.figure import Figure
@@ -17,6 +18,7 @@ from tensorboard.compat.proto.summary_pb2 import Summary
 from tensorboard.summary.writer.record_writer import RecordWriter
 from torch.utils.tensorboard import summary as summaries
 
+from .. import parallel
 from ..data import Dataset
 from ..factorization import affine
 from ..views.figures import (
@@ -53,11 +55,14 @@ class Tracker:
     """
 
     def __init__(self, folder: Path, size: int = 0) -> None:
-        path = folder / FOLDER / EVENTS
-        path.parent.mkdir(exist_ok=True)
-        path.touch()
-        self._path, self._epoch = path, 0
-        self._file = path.open("r+b")
+        self._path, self._epoch = folder / FOLDER / EVENTS, 0
+        self._file: BinaryIO
+        if parallel.rank() == 0:
+            self._path.parent.mkdir(exist_ok=True)
+            self._path.touch()
+            self._file = self._path.open("r+b")
+        else:  # what is recorded comes from all ranks, and the first alone keeps it
+            self._file = cast(BinaryIO, tempfile.TemporaryFile())
         if self._file.seek(0, os.SEEK_END) < size:
             size = 0  # it was removed or cut: half an event would hide all that follows
         self._file.truncate(size)
@@ -103,7 +108,8 @@ class Tracker:
             self._picture("images/nmf_parts", parts_figure, layers[0].U, dataset.image_shape)
             test = dataset.test
             shown = torch.linspace(0, len(test) - 1, min(SAMPLES, len(test)), device=test.device).long()
-            X = test.take(shown).X
+            batch = test.take(shown)
+            X = parallel.whole(batch.X, batch.mine, len(shown))
             fit = affine(X, layers[0].W).relu() @ layers[0].U
             self._picture("images/reconstructions", reconstruction_figure, X, fit, dataset.image_shape)
         self.size()
@@ -145,7 +151,8 @@ class Tracker:
         """
         self._epoch = int(epoch)
         labels = dataset.test.labels.cpu()
-        predicted = torch.cat([network.predict(part.X) for part in dataset.test.passes()]).cpu()
+        here = torch.cat([network.predict(part.X) for part in dataset.test.passes()])
+        predicted = parallel.joined(here).cpu()
         self._picture("images/confusion_matrix", confusion_figure, labels, predicted, dataset.classes)
         if is_image(dataset.image_shape):
             W = network.weights[0][: dataset.features]
@@ -158,7 +165,8 @@ class Tracker:
                 title = (
                     f"{len(wrong)} of {len(labels)} test samples are misclassified{first}: true → predicted"
                 )
-                X = dataset.test.take(shown.to(dataset.test.device)).X
+                batch = dataset.test.take(shown.to(dataset.test.device))
+                X = parallel.whole(batch.X, batch.mine, len(shown))
                 self._picture("images/misclassified", mistakes_figure, X, pairs, dataset.image_shape, title)
         self._hparams(hparams, {f"hparam/{name}": value for name, value in metrics.items()})
         self.size()

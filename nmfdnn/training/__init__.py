@@ -4,10 +4,12 @@ from .alternating import AlternatingConfig, AlternatingTrainer, SolverConfig
 from .backprop import BackpropConfig, BackpropTrainer
 from .common import Epoch, Trainer
 from .jacobi import JacobiConfig, JacobiTrainer
+from .methods import METHODS, Method
 from .pretraining import PretrainedLayer, PretrainingConfig, pretrain
 from .start import Start, starting_network
 
 __all__ = [
+    "METHODS",
     "AlternatingConfig",
     "AlternatingTrainer",
     "BackpropConfig",
@@ -15,6 +17,7 @@ __all__ = [
     "Epoch",
     "JacobiConfig",
     "JacobiTrainer",
+    "Method",
     "PretrainedLayer",
     "PretrainingConfig",
     "SolverConfig",

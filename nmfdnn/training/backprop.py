@@ -106,18 +106,23 @@ class BackpropTrainer:
         watch = Stopwatch(self.source.device)
         rate = self.config.learning_rate
         for batch in self.order.part():
-            rate = self._rate()
-            for group in self.optimizer.param_groups:
-                group["lr"] = rate
-            self.optimizer.zero_grad(set_to_none=True)
-            (self._loss(self._forward(batch), batch.labels) / batch.samples).backward()
-            for i, sums in self._sums.items():
-                self.weights[i].grad = sums.wait()[0]
-            self.optimizer.step()
-            self.steps += 1
+            rate = self.update(batch)
         seconds = watch.seconds()
         require_finite(self.weights, self.source, "lower bp.learning_rate")
         return Epoch(seconds, rate)
+
+    def update(self, batch: Batch) -> float:
+        """One step on a mini-batch; returns the learning rate."""
+        rate = self._rate()
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        self.optimizer.zero_grad(set_to_none=True)
+        (self._loss(self._forward(batch), batch.labels) / batch.samples).backward()
+        for i, sums in self._sums.items():
+            self.weights[i].grad = sums.wait()[0]
+        self.optimizer.step()
+        self.steps += 1
+        return rate
 
     def objective(self, outputs: Tensor, labels: Tensor) -> float:
         """The loss per sample, without dropout and decay."""

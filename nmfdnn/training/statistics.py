@@ -111,7 +111,8 @@ class WhitenedInput:
     def whiten(self, X: Tensor) -> Tensor:
         """Ã for inputs X (n × p), as codes of `layer`."""
         first, rest = self.shift
-        return ((self.source_layer.rows(X) / self.unit - first - rest) @ self.basis).view(len(X), -1)
+        A = self.source_layer.rows(X) / self.unit
+        return self.layer.fold((A - first - rest) @ self.basis)
 
     def enter(self, W: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
         """(W̃, b̃) for weights W (k × m) and biases b (m) on A."""

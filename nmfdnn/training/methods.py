@@ -1,0 +1,65 @@
+"""The training methods that `method=` chooses from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from ..kernels import kernels
+from ..network import Network
+from ..source import Source
+from . import jacobi
+from .alternating import AlternatingTrainer
+from .backprop import BackpropTrainer
+from .common import Trainer
+from .jacobi import JacobiTrainer
+
+
+@dataclass(frozen=True)
+class Method:
+    """A training method.
+
+    Attributes:
+        make: the trainer for a run's configuration, a starting network, training data and a generator for
+            the order of these. The method's own parameters are what the configuration has under its name.
+        slower: what makes its steps more careful, for warnings.
+        copies: of all weights in memory, at least: averages or gradients and moments, and the kept ones.
+    """
+
+    make: Callable[[Any, Network, Source, torch.Generator], Trainer]
+    slower: str
+    copies: int
+
+
+METHODS: dict[str, Method] = {
+    "nmf": Method(
+        lambda config, start, source, order: AlternatingTrainer(
+            start,
+            source,
+            config.nmf,
+            config.solver,
+            order,
+            kernels(config.kernels),
+            config.records_per_epoch,
+        ),
+        slower="lower nmf.weight_ridge or nmf.omega, or raise nmf.batch_size",
+        copies=3,
+    ),
+    "jacobi": Method(
+        lambda config, start, source, order: JacobiTrainer(
+            start, source, config.jacobi, config.epochs, order, config.records_per_epoch
+        ),
+        slower=jacobi.REMEDY,
+        copies=4,
+    ),
+    "bp": Method(
+        lambda config, start, source, order: BackpropTrainer(
+            start, source, config.bp, config.epochs, order, config.records_per_epoch
+        ),
+        slower="lower bp.learning_rate",
+        copies=5,
+    ),
+}
