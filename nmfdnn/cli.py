@@ -9,6 +9,7 @@ import re
 import shlex
 import signal
 import sys
+import time
 import traceback
 from dataclasses import replace
 from pathlib import Path
@@ -28,7 +29,7 @@ from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 from . import __version__, parallel
 from .data import SCHEMAS
 from .errors import CheckpointError, ConfigError, NmfdnnError, ParallelError
-from .files import fresh_folder, locked, replace_text
+from .files import fresh_folder, locked, made_folder, replace_text
 from .records import SUMMARY
 from .runs import checkpoint
 from .runs.config import Config
@@ -44,6 +45,8 @@ REMEDIES = {
 }
 """For what a system can refuse."""
 
+LAUNCHER_SECONDS = 2
+
 log = logging.getLogger(__name__)
 
 
@@ -52,15 +55,17 @@ class Terminated(KeyboardInterrupt):
 
 
 def register() -> None:
-    """Make known to Hydra the typed schemas, so that a typo or a wrong type fails at the start, and `fresh`.
+    """Make known to Hydra the typed schemas, so that a typo or a wrong type fails at the start, and resolvers.
 
-    `${fresh:PATH}` is a folder that was not there before, for runs that start in the same second.
+    `${fresh:PATH}` is a folder that was not there before, for runs that start in the same second; `${made:PATH}`
+    one that is there from then on.
     """
     store = ConfigStore.instance()
     store.store(name="schema", node=Config)
     for name, schema in SCHEMAS.items():
         store.store(group="data", name=f"schema_{name}", node=schema)
     OmegaConf.register_new_resolver("fresh", fresh_folder, use_cache=True, replace=True)
+    OmegaConf.register_new_resolver("made", made_folder, replace=True)
 
 
 register()
@@ -144,7 +149,7 @@ def _job(cfg: DictConfig) -> float | None:
     try:
         with locked(folder):
             overrides = hydra_config.overrides
-            summary = _run(cfg, folder, _plain(overrides.task), _plain(overrides.hydra))
+            summary = _with_others(cfg, folder, _plain(overrides.task), _plain(overrides.hydra))
     except KeyboardInterrupt as stop:
         log.warning("%s: %s", _name(stop), _what_next(folder))
         sys.exit(_exit_code(stop))
@@ -165,6 +170,15 @@ def _job(cfg: DictConfig) -> float | None:
     _farewell(summary, folder)
     validation = summary["validation_error"]
     return float(summary["train_error"] if validation is None else validation)
+
+
+def _with_others(*arguments: Any) -> dict[str, Any]:
+    """`_run`; where another rank was lost, after the time in which a launcher ends this one as well."""
+    try:
+        return _run(*arguments)
+    except ParallelError:
+        time.sleep(LAUNCHER_SECONDS)
+        raise
 
 
 def _run(cfg: DictConfig, folder: Path, overrides: list[str], of_hydra: list[str]) -> dict[str, Any]:

@@ -103,3 +103,9 @@ def _fresh_folder(path: str) -> str:
             Path(folder).mkdir()
             return folder
     raise AssertionError  # for the type checker: the loop has no end
+
+
+def made_folder(path: str) -> str:
+    """Create a folder unless it is there, and return it."""
+    Path(path).mkdir(parents=True, exist_ok=True)
+    return path

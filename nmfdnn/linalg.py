@@ -256,14 +256,14 @@ def factor_unchecked(A: Tensor, method: str, delta: float, *, sharded: bool = Fa
         NotFiniteError: NaN or infinity, with "svd" or "eigh".
         SingularMatrixError: neither an SVD nor an eigendecomposition converged.
     """
-    n = int(parallel.total(torch.tensor(len(A)))) if sharded else len(A)
-    delta = max(delta, delta_floor((n, A.shape[1]), A.dtype, method))
+    # How many rows other ranks have does not matter: samples are mostly more than k.
+    least = delta_floor((A.shape[1] if sharded else len(A), A.shape[1]), A.dtype, method)
+    delta = max(delta, least)
     u = _unit(A, sharded)
     if method == "cholesky":
         G = _total(gram(A / u), sharded)
         top = eigenvalue_bound(G)
-        least = delta_floor((n, A.shape[1]), A.dtype, method) ** 2 * top
-        return CholeskyFactors(A, u, G, cholesky(G, delta**2 * top), least, sharded)
+        return CholeskyFactors(A, u, G, cholesky(G, delta**2 * top), least**2 * top, sharded)
     if method == "svd":
         P, s, Qh = _sharded_svd(A / u) if sharded and parallel.ranks() > 1 else svd(A / u)
         return SVDFactors(Qh.T, _cut(s, delta) * u, sharded, P)
