@@ -55,10 +55,10 @@ class Terminated(KeyboardInterrupt):
 
 
 def register() -> None:
-    """Make known to Hydra the typed schemas, so that a typo or a wrong type fails at the start, and resolvers.
+    """Make known to Hydra the typed schemas, so that a typo or a wrong type fails at once, and resolvers.
 
-    `${fresh:PATH}` is a folder that was not there before, for runs that start in the same second; `${made:PATH}`
-    one that is there from then on.
+    `${fresh:PATH}` is a folder that was not there before, for runs that start in the same second;
+    `${made:PATH}` is one that is there from then on.
     """
     store = ConfigStore.instance()
     store.store(name="schema", node=Config)

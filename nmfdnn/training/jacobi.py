@@ -43,6 +43,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
@@ -62,6 +63,7 @@ from .common import (
     require_batch,
     require_finite,
 )
+from .graphs import Moved, Replayed
 from .statistics import (
     CodeMetric,
     Metric,
@@ -144,8 +146,10 @@ class JacobiTrainer:
         self.total_updates = max(1, self.epochs * math.ceil(len(self.source) / size))
         self.order = Order(self.source, size, self.generator, self.parts)
         self.share = self.start.weights[0].new_tensor(1 / max(1, len(self.start.weights) - 1))
+        self.decay, self.newest = self.share.new_ones(()), self.share.new_ones(())
         self.scales: list[float] = []
         self._input: WhitenedInput | None = None
+        self._plain: dict[int, Replayed] = {}  # updates by batches of so many samples
 
     @property
     def network(self) -> Network:
@@ -161,7 +165,7 @@ class JacobiTrainer:
         watch = Stopwatch(self.source.device)
         if self._input is None:
             self._prepare()
-        moved: list[tuple[Tensor, Tensor]] = []
+        moved: Moved = []
         for batch in self.order.part():
             moved = self.update(batch)
         seconds = watch.seconds()
@@ -169,20 +173,37 @@ class JacobiTrainer:
         residuals = [float(_ratio(parallel.norm(R), parallel.norm(Z))) for R, Z in moved]
         return Epoch(seconds, self.config.omega * float(self.share) * self._decay(), residuals)
 
-    def update(self, batch: Batch) -> list[tuple[Tensor, Tensor]]:
+    def update(self, batch: Batch) -> Moved:
         """One step of all layers on a mini-batch.
 
         Returns:
             For each layer Rᵢ and Zᵢ, with the targets in place of the codes for the output.
         """
+        self.decay.fill_(self._decay())
+        # A plain mean while it is shorter than the exponential window, so that the start does not linger.
+        self.newest.fill_(max(1 - self.config.averaging, 1 / (self.updates + 1)))
+        period = 0
+        if self.updates == self.due:
+            period = min(self.config.gram_every, max(1, self.updates // FRESH))
+            self.due += period
+        if period or self.updates + 1 == self.due:
+            moved = self._step(batch.X, batch.labels, batch.samples, period)
+        else:
+            if batch.samples not in self._plain:
+                step = partial(self._step, samples=batch.samples, period=0)
+                self._plain[batch.samples] = Replayed(step)
+            moved = self._plain[batch.samples](batch.X, batch.labels)
+        self.updates += 1
+        return moved
+
+    def _step(self, X: Tensor, labels: Tensor, samples: int, period: int) -> Moved:
+        """`update` by the samples that are here; statistics are refreshed for `period` updates, if not 0."""
         assert self._input is not None  # for the type checker: the first epoch prepares it
-        X = self._input.whiten(batch.X)
-        Y = one_hot(batch.labels, self.layers[-1].units, X.dtype)
-        rows = [batch.samples * layer.positions for layer in self.layers]
+        X = self._input.whiten(X)
+        Y = one_hot(labels, self.layers[-1].units, X.dtype)
+        rows = [samples * layer.positions for layer in self.layers]
         codes, V = self._forward(X)
-        refresh = self.updates == self.due
-        if refresh:
-            self.due += min(self.config.gram_every, max(1, self.updates // FRESH))
+        if period:
             self._refresh(codes, rows)
         wanted = latent_residual(Y, V)
         R = _trusted(wanted, Y)
@@ -195,24 +216,21 @@ class JacobiTrainer:
             steps.append(parallel.begin(C, R.reshape(-1, layer.units).sum(dim=0)))
             if i > 0:
                 D = layer.back(R, self.code_inverses[i - 1]).mul_(active[i - 1])
-                if refresh:
+                if period:
                     P = layer.product(D, self.weights[i], None).mul_(active[i])
-                    self.searches[i - 1] = _search(P, R)
+                    self.searches[i - 1].copy_(_search(P, R))
                 R = _trusted(D.mul_(self.searches[i - 1]), Z)
                 moved.append((R, Z))
         for i, (C, r) in enumerate(sums_.wait() for sums_ in reversed(steps)):
             self._move(i, self.metrics[i].step(C, r, rows[i]), rates[i])
         if self.updates + 1 == self.due:
             best = _search(wanted - latent_residual(Y, self._forward(X)[1]), wanted)
-            self.share = (self.share * best.clamp(0.5, 2.0)).clamp_max(1.0)
-        self._shrink(rates, self.due - self.updates if refresh else 0)
-        self.updates += 1
-        # A plain mean while it is shorter than the exponential window, so that the start does not linger.
-        newest = max(1 - self.config.averaging, 1 / self.updates)
+            self.share.mul_(best.clamp(0.5, 2.0)).clamp_max_(1.0)
+        self._shrink(rates, period)
         for mean, new in zip(
             [*self.average, *self.average_biases], [*self.weights, *self.biases], strict=True
         ):
-            mean.lerp_(new, newest)
+            mean.lerp_(new, self.newest)
         return moved[::-1]
 
     def _forward(self, X: Tensor) -> tuple[list[Tensor], Tensor]:
@@ -242,7 +260,7 @@ class JacobiTrainer:
         omega = self.config.omega if hidden else self.config.output_omega
         root = self.activity[i].sqrt() if hidden else torch.ones_like(self.share)
         h = marchenko_pastur(root, self.metrics[i].dimension, rows)
-        return (omega / h).clamp_max(1.0) * self.share * self._decay()
+        return (omega / h).clamp_max(1.0) * self.share * self.decay
 
     def _prepare(self) -> None:
         """Whiten the inputs, start the weights in that basis, and the codes' statistics.
@@ -286,8 +304,9 @@ class JacobiTrainer:
             _activity(Z, layer.units).div_(len(Z) * layer.positions)
             for layer, Z in zip(self.layers, codes[1:], strict=False)
         ]
-        self._invert_codes()
+        self.code_inverses = [damped_code_inverse(W, config.code_damping) for W in self.weights[1:]]
         self.searches = [first.new_ones(()) for _ in self.weights[1:]]
+        self._plain.clear()  # what was recorded there is about other tensors
         self._input = whitened
 
     def _refresh(self, codes: list[Tensor], rows: list[int]) -> None:
@@ -301,10 +320,8 @@ class JacobiTrainer:
             total, squares, active = totals[3 * i : 3 * i + 3]
             metric.refresh(*moments(total, squares, rows[i + 1]))
             self.activity[i].lerp_(active.div_(rows[i]), 1 - self.config.gram_memory)
-        self._invert_codes()
-
-    def _invert_codes(self) -> None:
-        self.code_inverses = [damped_code_inverse(W, self.config.code_damping) for W in self.weights[1:]]
+        for inverse, W in zip(self.code_inverses, self.weights[1:], strict=True):
+            inverse.copy_(damped_code_inverse(W, self.config.code_damping))
 
     def _decay(self) -> float:
         return max(0.0, 1 - self.updates / self.total_updates)
@@ -327,7 +344,7 @@ class JacobiTrainer:
     def load_state(self, state: dict[str, Any]) -> None:
         like = self.start.weights[0]
         self.updates, self.due = state["updates"], state["due"]
-        self.share = state["share"].to(like, copy=True)
+        self.share.copy_(state["share"])
         self.order.load_state(state["order"])
         if "metrics" in state:
             self.scales = list(state["scales"])

@@ -141,13 +141,14 @@ class CodeMetric:
     ) -> None:
         self.mean, self.covariance = mean, covariance
         self.damping, self.ridge, self.memory = damping, ridge, memory
-        self._invert()
+        self.level, self.inverse, self.solved_mean, self.dimension = self._invert()
 
     def refresh(self, mean: Tensor, covariance: Tensor) -> None:
         """Mix those of a batch in."""
-        self.mean = mean.lerp_(self.mean, self.memory)
-        self.covariance = covariance.lerp_(self.covariance, self.memory)
-        self._invert()
+        self.mean.copy_(mean.lerp_(self.mean, self.memory))
+        self.covariance.copy_(covariance.lerp_(self.covariance, self.memory))
+        for held, new in zip(self._derived(), self._invert(), strict=True):
+            held.copy_(new)
 
     def cross(self, layer: Layer, Z: Tensor, R: Tensor, rows: int) -> Tensor:
         if rows < layer.units:  # cheaper to solve for each row than for each column of R
@@ -173,15 +174,19 @@ class CodeMetric:
     def load_state(self, state: dict[str, Any]) -> None:
         """Continue from a `state`."""
         self.mean, self.covariance = state["mean"].to(self.mean), state["covariance"].to(self.mean)
-        self._invert()
+        self.level, self.inverse, self.solved_mean, self.dimension = self._invert()
 
-    def _invert(self) -> None:
-        self.level = self.covariance.diagonal().mean().double()
-        damping = (self.damping + self.ridge) * self.level
-        self.inverse = torch.cholesky_inverse(cholesky(self.covariance, damping.to(self.covariance)))
-        self.solved_mean = self.inverse @ self.mean
+    def _derived(self) -> tuple[Tensor, ...]:
+        return self.level, self.inverse, self.solved_mean, self.dimension
+
+    def _invert(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """What `_derived` is to be: c̄, the damped inverse, its product with the mean, and the dimension."""
+        level = self.covariance.diagonal().mean().double()
+        damping = (self.damping + self.ridge) * level
+        inverse = torch.cholesky_inverse(cholesky(self.covariance, damping.to(self.covariance)))
         # Of codes that do not vary rounding alone would be left, of either sign.
-        self.dimension = (len(self.mean) - damping * self.inverse.trace().double()).clamp_min(0)
+        dimension = (len(self.mean) - damping * inverse.trace().double()).clamp_min(0)
+        return level, inverse, inverse @ self.mean, dimension
 
 
 def sums(A: Tensor, bias: bool) -> tuple[Tensor, Tensor]:

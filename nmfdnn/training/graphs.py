@@ -1,0 +1,72 @@
+"""Updates as CUDA graphs: what many small kernels do is recorded once, and then launched as one."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from .. import parallel
+
+Moved = list[tuple[Tensor, Tensor]]
+
+
+class Recording(NamedTuple):
+    """A recorded call: the tensors that it reads, what starts it, and what it returns, in place each time."""
+
+    inputs: list[Tensor]
+    replay: Callable[[], None]
+    result: Moved
+
+
+class Replayed:
+    """A function of tensors that on CUDA is recorded, once for each shape of its arguments, and replayed.
+
+    It must keep its state in place: a recording reads and writes the same memory each time. Elsewhere than on
+    CUDA, over several ranks, and where recording fails (with one warning), it is called as it stands.
+    """
+
+    def __init__(self, function: Callable[..., Moved]) -> None:
+        self.function = function
+        self.recordings: dict[tuple[torch.Size, ...], Recording | None] = {}
+
+    def __call__(self, *tensors: Tensor) -> Moved:
+        if not recordable(tensors[0].device):
+            return self.function(*tensors)
+        shapes = tuple(T.shape for T in tensors)
+        if shapes not in self.recordings:
+            self.recordings[shapes] = self._record(tensors)
+        recording = self.recordings[shapes]
+        if recording is None:
+            return self.function(*tensors)
+        for held, T in zip(recording.inputs, tensors, strict=True):
+            held.copy_(T)
+        recording.replay()
+        return recording.result
+
+    def _record(self, tensors: tuple[Tensor, ...]) -> Recording | None:
+        try:
+            return record(self.function, [T.clone() for T in tensors])
+        except RuntimeError as error:
+            warnings.warn(
+                f"the update could not be recorded as a CUDA graph ({error}): it runs kernel by kernel",
+                RuntimeWarning,
+                stacklevel=3,
+            )
+            return None
+
+
+def recordable(device: torch.device) -> bool:
+    """Whether calls on this device are worth recording."""
+    return device.type == "cuda" and parallel.ranks() == 1
+
+
+def record(function: Callable[..., Moved], inputs: list[Tensor]) -> Recording:
+    """Record a call on CUDA, which computes nothing yet. What it uses must have run before."""
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        result = function(*inputs)
+    return Recording(inputs, graph.replay, result)
