@@ -1,0 +1,146 @@
+"""Epochs over several processes against one: seconds, speed-up, and bytes that each update sends.
+
+`python benchmarks/ranks.py [--ranks 2] [--repeats 3] [--samples 24000]` prints a Markdown table. Every process has
+one thread; runs on one and on several processes take turns, so that a change of the machine's load meets both.
+`--model` prints instead what the model of docs/ranks.md says of many GPUs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import os
+import statistics
+import subprocess
+import sys
+from collections.abc import Sequence
+from itertools import pairwise
+
+import torch
+
+from nmfdnn import parallel
+from nmfdnn.network import Network, dense, random_weights
+from nmfdnn.source import Memory, share
+from nmfdnn.training import BackpropConfig, BackpropTrainer, JacobiConfig, JacobiTrainer
+
+WIDTHS = (784, 1000, 500, 10)
+BATCHES = (250, 1000, 4000)
+
+
+def worker(samples: int) -> None:
+    """One process: seconds and bytes per update of a second epoch, for each method and batch."""
+    torch.set_num_threads(1)
+    with parallel.group():
+        here, g = share(samples), torch.Generator().manual_seed(0)
+        X, labels = torch.rand(samples, WIDTHS[0], generator=g), torch.randint(10, (samples,), generator=g)
+        source = Memory(X[here].clone(), labels, here.start)
+        for method in ("jacobi", "bp"):
+            for batch in BATCHES:
+                start = Network(random_weights(dense(*WIDTHS), True, "he", g, like=X), True)
+                trainer: JacobiTrainer | BackpropTrainer
+                if method == "jacobi":
+                    trainer = JacobiTrainer(start, source, JacobiConfig(batch), 2, g)
+                else:
+                    trainer = BackpropTrainer(start, source, BackpropConfig(batch), 2, g)
+                trainer.epoch()
+                sent = parallel.traffic.bytes, parallel.traffic.messages
+                seconds = trainer.epoch().seconds
+                updates = -(-samples // batch)
+                found = {
+                    "method": method,
+                    "batch": batch,
+                    "seconds": seconds,
+                    "bytes": (parallel.traffic.bytes - sent[0]) / updates,
+                    "messages": (parallel.traffic.messages - sent[1]) / updates,
+                }
+                if parallel.rank() == 0:
+                    print(json.dumps(found), flush=True)
+
+
+def predicted(
+    ranks: int, widths: Sequence[int], flops: float, bandwidth: float, latency: float
+) -> tuple[float, float]:
+    """Seconds that a sample's share of an update of jacobi takes, and those of the sums, as in docs/ranks.md.
+
+    Args:
+        ranks: N > 1.
+        widths: of the net.
+        flops: that a rank reaches in products, per second.
+        bandwidth: bytes per second that a rank sends and receives at a time.
+        latency: seconds from one rank to the next.
+    """
+    weights = [(before + 1) * after for before, after in pairwise(widths)]
+    squares = sum(k**2 for k in widths[1:-1])
+    # Forward, AᵀR and RW⁺ take two operations for each weight and sample; statistics come every ten updates.
+    sample = (6 * sum(weights) + 0.2 * squares) / flops
+    sent = 4 * (sum(weights) + 0.1 * squares)
+    messages = 2 * len(weights) + 0.3
+    hops = 2 * math.ceil(math.log2(ranks))
+    return sample, 2 * (ranks - 1) / ranks * sent / bandwidth + messages * hops * latency
+
+
+def print_model() -> None:
+    """A table for two nets on H100 cards: 8 to a node, 300 GB/s inside a node, 40 GB/s from node to node."""
+    print("| net | GPUs | sums, ms an update | samples per GPU and update for 50 % | for 90 % |")
+    print("|---|---|---|---|---|")
+    for widths in ((784, 1000, 500, 10), (3072, 8192, 8192, 8192, 1000)):
+        for ranks in (8, 64, 256, 1024):
+            bandwidth, latency = (300e9, 3e-6) if ranks <= 8 else (40e9, 8e-6)
+            sample, sums = predicted(ranks, widths, 35e12, bandwidth, latency)
+            net, half = "-".join(map(str, widths)), sums / sample
+            print(f"| {net} | {ranks} | {1e3 * sums:.2f} | {half:,.0f} | {9 * half:,.0f} |")
+
+
+def measured(ranks: int, samples: int) -> list[dict[str, float]]:
+    """What the workers of one launch report."""
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}"]
+    command = [*torchrun, __file__, "--worker", "--samples", str(samples)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, env=environment, check=True, capture_output=True, text=True)
+    return [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--ranks", type=int, default=2)
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--samples", type=int, default=24_000)
+    parser.add_argument("--model", action="store_true")
+    parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.worker:
+        worker(arguments.samples)
+        return
+    if arguments.model:
+        print_model()
+        return
+    pairs = [
+        [measured(ranks, arguments.samples) for ranks in (1, arguments.ranks)]
+        for _ in range(arguments.repeats)
+    ]
+    names = (
+        "method",
+        "batch",
+        "one process, s",
+        f"{arguments.ranks} processes, s",
+        "speed-up (range)",
+        "sent",
+    )
+    print(f"| {' | '.join(names)} |")
+    print("|---|---|---|---|---|---|")
+    for row in zip(*(run for pair in pairs for run in pair), strict=True):
+        alone, together = row[::2], row[1::2]
+        ratios = sorted(a["seconds"] / b["seconds"] for a, b in zip(alone, together, strict=True))
+        times = [statistics.median(r["seconds"] for r in side) for side in (alone, together)]
+        spread = f"{statistics.median(ratios):.2f} ({ratios[0]:.2f} – {ratios[-1]:.2f})"
+        sent = f"{together[0]['bytes'] / 1e6:.2f} MB in {together[0]['messages']:.1f} messages an update"
+        what = f"{row[0]['method']} | {row[0]['batch']}"
+        print(f"| {what} | {times[0]:.2f} | {times[1]:.2f} | {spread} | {sent} |")
+
+
+if __name__ == "__main__":
+    main()
