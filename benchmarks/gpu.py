@@ -1,8 +1,8 @@
 """What a CUDA device makes of the methods: ceilings, element-wise kernels, epochs eager and recorded, TF32.
 
 `python benchmarks/gpu.py [--device cuda] [--samples 60000] [--repeats 5]` prints Markdown tables under the
-name of the card. It needs no data. Copies are given in GB/s read and written, products in TFLOP/s, kernels as a
-share of the copy. `--device cpu` tries it out.
+name of the card. It needs no data. Copies are given in GB/s read and written, products in TFLOP/s, kernels as
+a share of the copy. `--device cpu` tries it out.
 """
 
 from __future__ import annotations
