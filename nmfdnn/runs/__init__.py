@@ -1,0 +1,1 @@
+"""One run: configuration, records, checkpoints, curves."""
