@@ -21,6 +21,8 @@ STYLES = 32
 """Of lines: eight colours, then the same with other dashes. After that they repeat."""
 POINTS = 300
 """Of one series that are drawn; of more, so many that are evenly spaced."""
+MARKED = 40
+"""Points, at most, of a line that has a dot at each."""
 NAMES = 8
 """Names of an ordinal axis that fit below it."""
 
@@ -44,17 +46,20 @@ class Axis:
 
 @dataclass(frozen=True)
 class Series:
-    """Points (x, y) with a text for each, joined by a line or not, in one of `STYLES`.
+    """Points (x, y) with a text for each, in one of `STYLES`: joined by a line or not, as dots or as rings.
 
-    `band`, if any, has the lowest and highest y at each point.
+    `heads`, if any, say where each point is, and are shown once for all series that are there; `band`, if any,
+    has the lowest and highest y at each point.
     """
 
     name: str
     style: int
     points: Sequence[tuple[float, float]]
     texts: Sequence[str]
+    heads: Sequence[str] = ()
     band: Sequence[tuple[float, float]] = ()
     line: bool = True
+    rings: bool = False
 
 
 def numeric(label: str, values: Sequence[float], *, from_zero: bool = False) -> Axis:
@@ -119,11 +124,11 @@ def chart(description: str, x: Axis, y: Axis, series: Sequence[Series]) -> str:
             _element(plot, "polygon", points=_text(outline), class_=f"band {style}")
         if one.line:
             _element(plot, "polyline", points=_text(places), class_=f"line {style}")
-        if not one.line or len(places) <= 40:
-            for cx, cy in places:
-                _element(plot, "circle", cx=cx, cy=cy, r=2.5 if one.line else 4, class_=f"dot {style}")
+        kind, radius = ("ring", 7.0) if one.rings else ("dot", 2.5 if one.line else 4.0)
+        for cx, cy in places if len(places) <= MARKED or not one.line else ():
+            _element(plot, "circle", cx=cx, cy=cy, r=radius, class_=f"{kind} {style}")
         points = [
-            [round(LEFT + px, 1), round(TOP + py, 1), one.texts[i]]
+            [round(LEFT + px, 1), round(TOP + py, 1), one.texts[i], one.heads[i] if one.heads else ""]
             for i, (px, py) in zip(kept, places, strict=True)
         ]
         shown.append({"name": one.name, "points": points})

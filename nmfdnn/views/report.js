@@ -19,7 +19,9 @@ for (const svg of document.querySelectorAll("svg[data-series]")) {
     const found = series
       .flatMap((one, style) => one.points.filter((p) => Math.abs(p[0] - x) < 4).map((p) => [style, one.name, p]))
       .sort((a, b) => Math.abs(a[2][1] - y) - Math.abs(b[2][1] - y));
-    tip.replaceChildren(...found.slice(0, most).sort((a, b) => a[2][1] - b[2][1]).map(([, name, point]) => {
+    const head = document.createElement("b");
+    head.textContent = found[0][2][3];
+    tip.replaceChildren(head, ...found.slice(0, most).sort((a, b) => a[2][1] - b[2][1]).map(([, name, point]) => {
       const line = document.createElement("div");
       line.textContent = `${name}: ${point[2]}`;
       return line;

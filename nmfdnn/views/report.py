@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import io
+import math
 import sys
 from base64 import b64encode
 from collections.abc import Sequence
@@ -72,6 +73,18 @@ class Charts:
     legend: list[tuple[str, int]] = field(default_factory=list)
 
 
+@dataclass(frozen=True)
+class Curve:
+    """Errors after epochs and seconds, a text for each; and from where to where they go, if they are means."""
+
+    name: str
+    epochs: Sequence[float]
+    seconds: Sequence[float]
+    errors: Sequence[float]
+    texts: Sequence[str]
+    band: Sequence[tuple[float, float]] = ()
+
+
 def page(runs: Sequence[Run], left: Sequence[LeftOut]) -> str:
     """The report of these runs, and of what was left out.
 
@@ -119,15 +132,16 @@ class _Room:
         self.bytes, self.runs = PICTURES, RUNS
         self.without, self.unseen = 0, 0
 
-    def pictures(self, run: Run) -> list[dict[str, Any]]:
-        """The pictures of a run."""
+    def pictures(self, run: Run, missing: list[str]) -> list[dict[str, Any]]:
+        """The pictures of a run; `missing` gets to know what is not among them."""
         found = []
-        for tag, data in self._read(run):
+        for tag, data in _pictures(run, missing):
             image = _image(data)
             if isinstance(image, str):
-                self.notes.append(f"{run.folder}: the picture {one_line(tag, 60)} is left out: {image}")
+                missing.append(f"The picture {one_line(tag, 60)} is left out: {image}.")
                 continue
             if len(data) > self.bytes:
+                missing.append("More pictures are left out, for there was no room.")
                 self.without += 1
                 break
             self.bytes -= len(data)
@@ -144,17 +158,6 @@ class _Room:
             )
         return found
 
-    def _read(self, run: Run) -> list[tuple[str, bytes]]:
-        try:
-            found = read_pictures(run.folder)
-        except (OSError, ValueError) as error:
-            self.notes.append(f"{run.folder}: no pictures, for its events cannot be read: {error}")
-            return []
-        order = [*(tag for tag in TITLES if tag in found), *(tag for tag in found if tag not in TITLES)]
-        if len(order) > PER_RUN:
-            self.notes.append(f"{run.folder}: of {len(order)} pictures the first {PER_RUN} are here")
-        return [(tag, found[tag]) for tag in order[:PER_RUN]]
-
     def close(self) -> None:
         """Name what found no room."""
         remedy = "a report of its folder alone has them: nmfdnn-report FOLDER"
@@ -168,6 +171,21 @@ class _Room:
                 f"{self.unseen} runs are in the tables, but not shown one by one, for this file has room for "
                 f"{RUNS}; {remedy}"
             )
+
+
+def _pictures(run: Run, missing: list[str]) -> list[tuple[str, bytes]]:
+    """Tags and contents of a run's pictures, first those that every run has."""
+    try:
+        found = read_pictures(run.folder)
+    except (OSError, ValueError) as error:
+        missing.append(f"There are no pictures, for its events cannot be read: {error}.")
+        return []
+    if not found:
+        missing.append("There are no pictures, for its events hold none.")
+    order = [*(tag for tag in TITLES if tag in found), *(tag for tag in found if tag not in TITLES)]
+    if len(order) > PER_RUN:
+        missing.append(f"Of its {len(order)} pictures the first {PER_RUN} are here.")
+    return [(tag, found[tag]) for tag in order[:PER_RUN]]
 
 
 def _image(data: bytes) -> tuple[int, int] | str:
@@ -223,7 +241,8 @@ def _ranked(members: Sequence[Group]) -> tuple[list[Group], str]:
 def _explanation(best: Group, of: int, order: str) -> str:
     runs = best.runs
     validation = best.values("validation_error")
-    texts = [best.label if of > 1 else f"{runs[0].summary['method']} on {runs[0].summary['data']}"]
+    label = best.label if of > 1 else runs[0].summary["method"]
+    texts = [f"{runs[0].summary['data']}: {label}"]
     texts.append(f"{len(runs)} runs" if len(runs) > 1 else f"seed {runs[0].summary['seed']}")
     if validation:
         texts.append(f"validation error {mean(validation):.2f} %")
@@ -245,65 +264,66 @@ def _of_groups(groups: Sequence[Group], notes: list[str]) -> Charts:
         drawn = drawn[:CURVES]
     if not drawn:
         return Charts()
-    by_epoch: list[Series] = []
-    by_time: list[Series] = []
-    for style, group in enumerate(drawn):
+    curves = []
+    for group in drawn:
         epochs, seconds, errors = group.curve()
         middle = [mean(values) for values in errors]
         band = [(min(values), max(values)) for values in errors] if len(group.runs) > 1 else []
-        texts = [
-            f"{value:.2f} %" + (f" ({low:.2f} – {high:.2f})" if len(group.runs) > 1 else "")
-            + f", epoch {epoch:g}, {second:.3g} s"
-            for value, (low, high), epoch, second in zip(
-                middle, [(min(v), max(v)) for v in errors], epochs, seconds, strict=True
-            )
-        ]
-        for found, x in ((by_epoch, epochs), (by_time, seconds)):
-            found.append(Series(group.label, style, list(zip(x, middle, strict=True)), texts, band))
+        texts = [f"{value:.2f} %" for value in middle]
+        if band:
+            texts = [f"{text} ({low:.2f} – {high:.2f})" for text, (low, high) in zip(texts, band, strict=True)]
+        curves.append(Curve(group.label, epochs, seconds, middle, texts, band))
     y = numeric("test error (%)", shown([run.test_errors for group in drawn for run in group.runs]))
-    bands = any(one.band for one in by_epoch)
-    of = "mean of the runs; the band goes from their lowest to their highest" if bands else ""
-    return _pair("Test error", y, by_epoch, by_time, of)
+    bands = any(curve.band for curve in curves)
+    of = ": mean of the runs; the band goes from their lowest to their highest" if bands else ""
+    return _pair("Test error", of, y, curves)
 
 
 def _of_run(run: Run) -> Charts:
     """Errors of one run, against epochs and seconds."""
-    by_epoch: list[Series] = []
-    by_time: list[Series] = []
-    errors: list[Sequence[float]] = []
-    curves: dict[str, Sequence[float | None]] = {
+    curves = []
+    errors: dict[str, Sequence[float | None]] = {
         "test": run.test_errors,
         "validation": run.validation_errors,
         "training": run.train_errors,
     }
-    for style, (name, values) in enumerate(curves.items()):
+    for name, values in errors.items():
         rows = [row for row in zip(run.epochs, run.seconds, values, strict=True) if row[2] is not None]
-        if not rows:
-            continue
-        epochs, seconds, known = zip(*rows, strict=True)
-        texts = [f"{value:.2f} %, epoch {epoch:g}, {second:.3g} s" for epoch, second, value in rows]
-        by_epoch.append(Series(name, style, list(zip(epochs, known, strict=True)), texts))
-        by_time.append(Series(name, style, list(zip(seconds, known, strict=True)), texts))
-        errors.append(known)
-    return _pair("Error", numeric("error (%)", shown(errors)), by_epoch, by_time, "")
+        if rows:
+            epochs, seconds, known = zip(*rows, strict=True)
+            curves.append(Curve(name, epochs, seconds, known, [f"{value:.2f} %" for value in known]))
+    return _pair("Error", "", numeric("error (%)", shown([curve.errors for curve in curves])), curves)
 
 
-def _pair(what: str, y: Axis, by_epoch: Sequence[Series], by_time: Sequence[Series], of: str) -> Charts:
-    ends = "; ".join(f"{one.name}: from {one.points[0][1]:.2f} to {one.points[-1][1]:.2f} %" for one in by_epoch)
-    charts = Charts(legend=[(one.name, one.style) for one in by_epoch])
-    for name, label, series in (
-        ("epochs", "epoch", by_epoch),
-        ("seconds", "seconds of pre-training and training", by_time),
-    ):
-        values = [x for one in series for x, _ in one.points]
-        x = numeric(label, values, from_zero=True)
-        starts = [one.points[-1][0] for one in series]
-        if name == "seconds" and min(starts) > 0 and max(starts) > 4 * min(starts):
-            x = numeric(label, [value for value in values if value > 0])
-        caption = f"{what} against {name}" + (f": {of}" if of else "")
-        charts.charts.append(
-            {"svg": Markup(chart(one_line(f"{caption}. {ends}", 2000), x, y, series)), "caption": caption}
-        )
+def _pair(what: str, of: str, y: Axis, curves: Sequence[Curve]) -> Charts:
+    """The curves against epochs and against seconds."""
+    ends = "; ".join(
+        f"{one.name}: from {one.errors[0]:.2f} to {one.errors[-1]:.2f} % after epoch {one.epochs[-1]:g}"
+        for one in curves
+    )
+    charts = Charts(legend=[(curve.name, style) for style, curve in enumerate(curves)])
+    every, lasts = [s for one in curves for s in one.seconds], [one.seconds[-1] for one in curves]
+    spread_out = 0 < 4 * min(lasts) < max(lasts)  # then the slowest would press all others together
+    seconds = numeric(
+        "seconds of pre-training and training",
+        [s for s in every if s > 0] if spread_out else every,
+        from_zero=not spread_out,
+    )
+    epochs = numeric("epoch", [epoch for one in curves for epoch in one.epochs], from_zero=True)
+    for name, x in (("epochs", epochs), ("seconds", seconds)):
+        series = []
+        for style, one in enumerate(curves):
+            across = one.epochs if name == "epochs" else one.seconds
+            heads = [f"epoch {epoch:g}" for epoch in one.epochs]
+            texts = one.texts
+            if name == "seconds":
+                rows = zip(one.texts, one.seconds, heads, strict=True)
+                texts, heads = [f"{text}, {second:.3g} s, {head}" for text, second, head in rows], []
+            points = list(zip(across, one.errors, strict=True))
+            series.append(Series(one.name, style, points, texts, heads, one.band))
+        caption = f"{what} against {name}{of}"
+        svg = chart(one_line(f"{caption}. {ends}", 2000), x, y, series)
+        charts.charts.append({"svg": Markup(svg), "caption": caption})
     return charts
 
 
@@ -329,14 +349,17 @@ def _of_settings(runs: Sequence[Run], notes: list[str]) -> Charts:
             errors = [float(run.summary[f"{kind}_error"]) for run in runs]
             points = [(names.index(value), error) for value, error in zip(values, errors, strict=True)]
             texts = [
-                f"{error:.2f} %, {key} = {value}, seed {run.summary['seed']}"
-                for error, value, run in zip(errors, values, runs, strict=True)
+                f"{error:.2f} %, seed {run.summary['seed']}" for error, run in zip(errors, runs, strict=True)
             ]
-            series.append(Series(kind, style, points, texts, line=False))
+            heads = [f"{key} = {value}" for value in values]
+            series.append(Series(kind, style, points, texts, heads, line=False))
             means = [mean([error for at, error in points if at == i]) for i in range(len(names))]
-            texts = [f"{error:.2f} %, {key} = {name}" for error, name in zip(means, names, strict=True)]
-            series.append(Series(f"{kind}, mean", style, list(enumerate(means)), texts))
-        caption = f"Error against {one_line(key, 60)}, a dot for each run; lines join means"
+            texts, heads = [f"{error:.2f} %" for error in means], [f"{key} = {name}" for name in names]
+            # A line between methods would say that there is something in between.
+            joined = all(_number(name)[0] < math.inf for name in names)
+            middles = list(enumerate(means))
+            series.append(Series(f"{kind}, mean", style, middles, texts, heads, line=joined, rings=True))
+        caption = f"Error against {one_line(key, 60)}: a dot for each run, rings for their means"
         ends = "; ".join(f"{name}: {y:.2f} %" for name, (_, y) in zip(names, series[1].points, strict=True))
         axis = ordinal(one_line(key, 60), [one_line(name, 14) for name in names])
         svg = chart(one_line(f"{caption}. Mean test errors: {ends}", 2000), axis, y, series)
@@ -350,8 +373,8 @@ def _number(text: str) -> tuple[float, str]:
     try:
         value = float(text)
     except ValueError:
-        value = float("inf")
-    return (value if value == value else float("inf")), text
+        return math.inf, text
+    return (value if math.isfinite(value) else math.inf), text
 
 
 def _run(run: Run, room: _Room) -> dict[str, Any]:
@@ -362,6 +385,7 @@ def _run(run: Run, room: _Room) -> dict[str, Any]:
         for name, key in zip(("training", "validation", "test"), ERRORS, strict=True)
         if summary[key] is not None
     ]
+    missing: list[str] = []
     return {
         "name": run.folder.name or str(run.folder),
         "errors": ", ".join(reversed(errors)),
@@ -369,14 +393,15 @@ def _run(run: Run, room: _Room) -> dict[str, Any]:
         "curves": _of_run(run),
         "command": _command(run),
         "made": _made(summary),
-        "pictures": room.pictures(run),
+        "pictures": room.pictures(run, missing),
         "facts": [
             (name.replace("_", " "), one_line(_fact(value), 300))
             for name, value in (("folder", str(run.folder)), *summary.items())
             if name not in ("warnings", "overrides", "versions", "last")
         ],
         "records": _records(run),
-        "config": _config(run.folder, room.notes),
+        "config": _config(run.folder, missing),
+        "missing": missing,
     }
 
 
@@ -396,7 +421,7 @@ def _made(summary: dict[str, Any]) -> str:
         parts.append(f"at commit {summary['git_commit']}")
     parts.append(f"on {summary.get('device', 'a device that is not known')}")
     if summary.get("threads"):
-        parts.append(f"with {summary['threads']} threads")
+        parts.append(f"threads: {summary['threads']}")
     return one_line(", ".join(parts), 300)
 
 
@@ -420,14 +445,14 @@ def _records(run: Run) -> list[list[str]]:
     return rows
 
 
-def _config(folder: Path, notes: list[str]) -> str:
+def _config(folder: Path, missing: list[str]) -> str:
     """The run's configuration as it lies there."""
     try:
         require_file(folder / CONFIG)
         with (folder / CONFIG).open(encoding="utf-8", errors="backslashreplace") as file:
             text = file.read(TEXT + 1)
     except (OSError, ValueError) as error:
-        notes.append(f"{folder}: its configuration is left out: {error}")
+        missing.append(f"Its configuration is left out: {error}.")
         return ""
     return text if len(text) <= TEXT else f"{text[:TEXT]}\n… (the rest is left out)"
 
