@@ -41,7 +41,8 @@ class Axis:
         """The share of the axis below a value. On a logarithmic axis, what is not positive is at its start."""
         if not self.log:
             return (value - self.low) / (self.high - self.low)
-        return math.log(max(value, self.low) / self.low) / math.log(self.high / self.low)
+        low, high = math.log(self.low), math.log(self.high)
+        return (math.log(max(value, self.low)) - low) / (high - low)
 
 
 @dataclass(frozen=True)
@@ -66,11 +67,12 @@ def numeric(label: str, values: Sequence[float], *, from_zero: bool = False) -> 
     """An axis with room for all values; logarithmic where they are positive and spread over a factor of four."""
     low, high = (0.0 if from_zero else min(values)), max(values)
     if low > 0 and high > 4 * low:
-        low, high = low / 1.05, high * 1.05
+        low, high = low / 1.05 or low, high * 1.05
         return Axis(label, low, high, _labelled(_round(low, high)), log=True)
-    room = 0.05 * (high - low) or 0.05 * abs(high) or 1.0
+    room = 0.05 * (high - low) or 0.05 * abs(high)
+    room = room if room > 1e-300 else 1.0  # a range that arithmetic would lose
     low, high = (low if from_zero else max(low - room, min(low, 0.0))), high + room
-    ticks = [float(tick) for tick in MaxNLocator(5, steps=[1, 2, 5, 10]).tick_values(low, high)]
+    ticks = [float(tick) for tick in MaxNLocator(6, steps=[1, 2, 5, 10]).tick_values(low, high)]
     return Axis(label, low, high, _labelled([tick for tick in ticks if low <= tick <= high]))
 
 
