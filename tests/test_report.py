@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shlex
 from base64 import b64decode, b64encode
@@ -273,7 +274,7 @@ def test_no_text_of_any_file_becomes_markup(tmp_path: Path, where: str, monkeypa
 
 
 @pytest.mark.parametrize("name", [EVENTS, "config.yaml"])
-@pytest.mark.parametrize("make", [a_directory, a_loop, a_device, an_endless_file])
+@pytest.mark.parametrize("make", [a_directory, os.mkfifo, a_loop, a_device, an_endless_file])
 def test_what_is_no_file_holds_no_page_up(tmp_path: Path, name: str, make) -> None:
     run = make_run(tmp_path / "run", [30, 4])
     make(run / name)

@@ -43,6 +43,7 @@ log = logging.getLogger(__name__)
 # what it is. Versions before 0.2 put them into the second place.
 EVENTS = "events.out.tfevents.nmfdnn"
 FORMERLY = f"tensorboard/{EVENTS}"
+LARGEST = 2**30  # bytes of events that are read
 ACTIVE = 1000  # test samples by which the parts are ordered
 SAMPLES = 6  # reconstructed samples
 MISTAKES = 36  # misclassified samples
@@ -96,11 +97,14 @@ def read_pictures(folder: Path) -> dict[str, bytes]:
 
     Raises:
         OSError: the file cannot be read.
+        ValueError: it is larger than any run writes.
     """
     path = _events(folder)
     found: dict[str, bytes] = {}
-    if not path.exists():
+    if not path.is_file():
         return found
+    if path.stat().st_size > LARGEST:
+        raise ValueError(f"{path.name} is larger than any run writes")
     try:
         for event in EventFileLoader(str(path)).Load():
             for value in event.summary.value:
