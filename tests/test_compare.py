@@ -583,7 +583,7 @@ def test_a_run_tells_its_settings_and_all_its_errors(tmp_path: Path) -> None:
         "experiment": "quickstart",
         "layers": "64-30-10",
         "dtype": "float32",
-        "epochs": "1 epochs",
+        "epochs": "1",
         "nmf.omega": "0.5",
         "nmf.x": "a=b",
     }

@@ -70,7 +70,8 @@ class Run:
     @property
     def settings(self) -> dict[str, str]:
         """What can tell it from other runs on its data, but the seed: `SETTINGS` and overrides."""
-        named = {name: _setting(self, name) for name in SETTINGS if name != "data"}
+        named = {name: _setting(self, name) for name in SETTINGS if name not in ("data", "epochs")}
+        named["epochs"] = f"{self.summary['epochs']:g}"
         return {**named, **{_key(o): o.partition("=")[2] for o in _overrides(self)}}
 
     @property
