@@ -151,11 +151,11 @@ def test_curves_of_a_sweep_are_means_with_their_ends(sweep: Path) -> None:
 
 
 def test_settings_are_shown_against_results(sweep: Path) -> None:
-    make_run(sweep / "3", [30, 9], seed=1, overrides=["nmf.omega=0.25"], validation_error=9.0, epochs=2)
+    make_run(sweep / "3", [30, 9], seed=1, overrides=["nmf.omega=2e-1"], validation_error=9.0, epochs=2)
     page = written(sweep)
     (settings,) = (one for one in page.charts() if one[0]["name"] == "test" and len(one) == 4)
     runs, means = settings[0], settings[1]
-    assert [point[3] for point in means["points"]] == ["nmf.omega = 0.25", "nmf.omega = 0.5", "nmf.omega = 1"]
+    assert [point[3] for point in means["points"]] == ["nmf.omega = 2e-1", "nmf.omega = 0.5", "nmf.omega = 1"]
     assert texts(means) == ["9.00 %", "5.00 %", "3.00 %"]
     assert sorted(texts(runs)) == ["3.00 %, seed 1", "4.00 %, seed 1", "6.00 %, seed 2", "9.00 %, seed 1"]
     by_text = {point[2]: point[0] for point in runs["points"]}
@@ -336,6 +336,7 @@ def test_what_there_is_no_room_for_is_named(sweep: Path, monkeypatch) -> None:
     assert "1 runs are in the tables, but not shown one by one" in page.text
     assert "nmf, nmf.omega=1 1 1.50 ± -" in page.text
     assert "the curves are those of the best 1 of 2 settings" in page.text
+    assert [one["name"] for one in page.charts()[0]] == ["nmf, nmf.omega=0.5"]
     assert len(page.all("details")) == 2 * 2  # a run, and its records
 
 
