@@ -273,6 +273,15 @@ def test_no_text_of_any_file_becomes_markup(tmp_path: Path, where: str, monkeypa
     assert "\x00" not in page.source
 
 
+def test_long_texts_are_cut(sweep: Path) -> None:
+    endless = "x" * 20_000
+    make_run(sweep / "3", [30, 9], method=endless, experiment=endless, data=endless, device=endless)
+    make_run(sweep / "4", [30, 9], method=endless, experiment=endless, overrides=[f"{endless}={endless}"])
+    words = [word for word in written(sweep).words if "x" * 50 in word]
+    assert len(words) > 9
+    assert [word for word in words if len(word) > 2000] == []
+
+
 @pytest.mark.parametrize("name", [EVENTS, "config.yaml"])
 @pytest.mark.parametrize("make", [a_directory, os.mkfifo, a_loop, a_device, an_endless_file])
 def test_what_is_no_file_holds_no_page_up(tmp_path: Path, name: str, make) -> None:

@@ -51,6 +51,7 @@ CURVES = 24  # groups in a chart
 RUNS = 100  # runs that are shown one by one
 SETTINGS = 8  # charts of settings of a data set
 RECORDS = 200  # rows in a run's table
+NAME = 120  # characters of a name, of whatever
 TEXT = 2**16  # characters of a configuration
 PICTURES = 2**24  # bytes of all pictures together
 PICTURE, SIDE = 2**22, 4096  # bytes and pixels of one
@@ -97,9 +98,9 @@ def page(runs: Sequence[Run], left: Sequence[LeftOut]) -> str:
     room = _Room(notes)
     sets = [_data_set(members, room, alone=len(runs) == 1) for members in by_data(groups)]
     room.close()
-    names = list(dict.fromkeys(str(run.summary["data"]) for run in runs))
+    names = list(dict.fromkeys(one_line(run.summary["data"], NAME) for run in runs))
     what = ", ".join(names[:3]) + (" …" if len(names) > 3 else "") or "no finished run"
-    count = f"{len(runs)} runs" if len(runs) != 1 else f"a run of {runs[0].summary['method']}"
+    count = f"{len(runs)} runs" if len(runs) != 1 else f"a run of {one_line(runs[0].summary['method'], NAME)}"
     here = Path(__file__).parent
     environment = Environment(
         loader=FileSystemLoader(here), autoescape=True, undefined=StrictUndefined, finalize=_finalize
@@ -215,19 +216,23 @@ def _data_set(members: Sequence[Group], room: _Room, alone: bool) -> dict[str, A
     errors = spread(best.values("test_error")) if len(best.runs) > 1 else f"{runs[0].summary['test_error']:.2f}"
     warned = [f"{run.folder.name}: {text}" for run in best.runs for text in run.warnings]
     return {
-        "name": describe(members),
+        "name": one_line(describe(members), 2 * NAME),
         "sweep": not alone,
         "headline": f"{errors} % test error",
         "explanation": _explanation(best, len(ranked), order),
         "warnings": [] if alone else warned,
         "order": order and f", in the order of their {order}",
-        "results": rows,
+        "results": _named(rows),
         "footnotes": footnotes,
-        "times": times(ranked, choose_errors(ranked)),
+        "times": _named(times(ranked, choose_errors(ranked))),
         "curves": _of_groups(ranked, room.notes),
         "settings": _of_settings(runs, room.notes),
         "runs": [_run(run, room) for run in shown_runs],
     }
+
+
+def _named(rows: list[list[str]]) -> list[list[str]]:
+    return [[one_line(name, NAME), *cells] for name, *cells in rows]
 
 
 def _ranked(members: Sequence[Group]) -> tuple[list[Group], str]:
@@ -242,7 +247,7 @@ def _explanation(best: Group, of: int, order: str) -> str:
     runs = best.runs
     validation = best.values("validation_error")
     label = best.label if of > 1 else runs[0].summary["method"]
-    texts = [f"{runs[0].summary['data']}: {label}"]
+    texts = [f"{one_line(runs[0].summary['data'], NAME)}: {one_line(label, NAME)}"]
     texts.append(f"{len(runs)} runs" if len(runs) > 1 else f"seed {runs[0].summary['seed']}")
     if validation:
         texts.append(f"validation error {mean(validation):.2f} %")
@@ -272,7 +277,7 @@ def _of_groups(groups: Sequence[Group], notes: list[str]) -> Charts:
         texts = [f"{value:.2f} %" for value in middle]
         if band:
             texts = [f"{text} ({low:.2f} – {high:.2f})" for text, (low, high) in zip(texts, band, strict=True)]
-        curves.append(Curve(group.label, epochs, seconds, middle, texts, band))
+        curves.append(Curve(one_line(group.label, NAME), epochs, seconds, middle, texts, band))
     y = numeric("test error (%)", shown([run.test_errors for group in drawn for run in group.runs]))
     bands = any(curve.band for curve in curves)
     of = ": mean of the runs; the band goes from their lowest to their highest" if bands else ""
@@ -387,7 +392,7 @@ def _run(run: Run, room: _Room) -> dict[str, Any]:
     ]
     missing: list[str] = []
     return {
-        "name": run.folder.name or str(run.folder),
+        "name": one_line(run.folder.name or str(run.folder), NAME),
         "errors": ", ".join(reversed(errors)),
         "warnings": run.warnings,
         "curves": _of_run(run),
