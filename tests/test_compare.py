@@ -576,7 +576,9 @@ def test_the_legend_says_what_lines_and_bands_are_where_there_are_bands(sweep: P
 
 
 def test_a_run_tells_its_settings_and_all_its_errors(tmp_path: Path) -> None:
-    make_run(tmp_path / "a", [30, 12], overrides=["seed=3", "nmf.omega=0.5", "+nmf.x=a=b", "hydra.verbose=true"])
+    make_run(
+        tmp_path / "a", [30, 12], overrides=["seed=3", "nmf.omega=0.5", "+nmf.x=a=b", "hydra.verbose=true"]
+    )
     (run,) = load_runs([tmp_path])
     assert run.settings == {
         "method": "nmf",

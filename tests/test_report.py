@@ -25,7 +25,9 @@ from nmfdnn.views import charts, report
 from nmfdnn.views.charts import Series, chart, numeric, ordinal
 from nmfdnn.views.report import main
 
-HOSTILE = "</script></title></pre><script>alert(1)</script><img src=x onerror=alert(1)>\"'&{{7*7}}${x}\x00\ud800"
+HOSTILE = (
+    "</script></title></pre><script>alert(1)</script><img src=x onerror=alert(1)>\"'&{{7*7}}${x}\x00\ud800"
+)
 VOID = {"meta", "img", "br", "line", "circle", "polyline", "polygon"}
 
 
@@ -131,7 +133,10 @@ def test_a_choice_by_test_errors_is_called_flattering(tmp_path: Path) -> None:
 
 def test_a_run_alone_has_its_result_its_curves_and_no_tables_of_groups(tmp_path: Path) -> None:
     page = written(make_run(tmp_path / "run", [30, 12, 6], validation_error=4.0))
-    assert "6.00 % test error digits: nmf, seed 1, validation error 4.00 %, training error 3.00 %, 14 s" in page.text
+    assert (
+        "6.00 % test error digits: nmf, seed 1, validation error 4.00 %, training error 3.00 %, 14 s"
+        in page.text
+    )
     assert "Settings against result" not in page.text
     by_epoch, by_time = page.charts()
     assert [one["name"] for one in by_epoch] == ["test", "training"]
@@ -142,7 +147,7 @@ def test_a_run_alone_has_its_result_its_curves_and_no_tables_of_groups(tmp_path:
 
 
 def test_curves_of_a_sweep_are_means_with_their_ends(sweep: Path) -> None:
-    by_epoch, by_time, settings, *_ = written(sweep).charts()
+    by_epoch, by_time, *_ = written(sweep).charts()
     assert [one["name"] for one in by_epoch] == ["nmf, nmf.omega=0.5", "nmf, nmf.omega=1"]
     assert texts(by_epoch[0])[1:] == ["16.00 % (12.00 – 20.00)", "5.00 % (4.00 – 6.00)"]
     assert texts(by_epoch[1]) == ["30.00 %", "15.00 %", "3.00 %"]
@@ -189,7 +194,12 @@ def test_the_command_repeats_the_run(tmp_path: Path) -> None:
     path = tmp_path / "it's $(here) my.csv"
     rows = [f"{i % 7},{i % 5},{i % 3}" for i in range(60)]
     path.write_text("\n".join(["a,b,y", *rows]))
-    asked = ["data=arrays", f"data.path='{str(path).replace(chr(39), chr(92) + chr(39))}'", "seed=3", "epochs=1"]
+    asked = [
+        "data=arrays",
+        f"data.path='{str(path).replace(chr(39), chr(92) + chr(39))}'",
+        "seed=3",
+        "epochs=1",
+    ]
     asked += [*(o for o in TINY if not o.startswith("data")), "nmf.batch_size=20"]
     status, printed = forked(*asked, f"hydra.run.dir={tmp_path / 'first'}", cwd=tmp_path)
     assert status == 0, printed
@@ -201,7 +211,9 @@ def test_the_command_repeats_the_run(tmp_path: Path) -> None:
     assert found
     status, printed = forked(*arguments, f"hydra.run.dir={tmp_path / 'second'}", cwd=tmp_path)
     assert status == 0, printed
-    first, second = ([row["objective"] for row in read_metrics(tmp_path / name)] for name in ("first", "second"))
+    first, second = (
+        [row["objective"] for row in read_metrics(tmp_path / name)] for name in ("first", "second")
+    )
     assert first == second
     assert read_summary(tmp_path / "first")["seed"] == 3
 
@@ -216,7 +228,9 @@ def test_no_command_is_made_up(tmp_path: Path) -> None:
 
 
 def test_warnings_and_what_failed_are_seen(sweep: Path) -> None:
-    make_run(sweep / "3", [30, 1], seed=3, overrides=["seed=3", "nmf.omega=0.5"], warnings=["hardly above chance"])
+    make_run(
+        sweep / "3", [30, 1], seed=3, overrides=["seed=3", "nmf.omega=0.5"], warnings=["hardly above chance"]
+    )
     log = make_run(sweep / "4", [30, 1], finished=False) / "nmfdnn.log"
     log.write_text("2026-01-01 10:00:00,000 ERROR W is not finite: lower nmf.omega\n")
     (make_run(sweep / "5", [30, 1]) / "summary.json").write_text("{")
@@ -369,7 +383,9 @@ def test_extreme_values_are_drawn(tmp_path: Path, errors: list[float], pace: flo
             for x, y, _, _ in one["points"]:
                 assert 0 <= x <= charts.WIDTH
                 assert y == y
-    assert "nan" not in "".join(str(attributes) for _, attributes in page.elements).lower().replace("nano", "")
+    assert "nan" not in "".join(str(attributes) for _, attributes in page.elements).lower().replace(
+        "nano", ""
+    )
 
 
 def test_all_that_is_seen_has_words(sweep: Path) -> None:
@@ -419,7 +435,14 @@ def test_every_style_of_a_line_is_in_the_style_sheet_and_differs() -> None:
 
 
 def test_an_axis_has_round_labels_within_it() -> None:
-    assert [text for _, text in numeric("x", [0, 10], from_zero=True).ticks] == ["0", "2", "4", "6", "8", "10"]
+    assert [text for _, text in numeric("x", [0, 10], from_zero=True).ticks] == [
+        "0",
+        "2",
+        "4",
+        "6",
+        "8",
+        "10",
+    ]
     log = numeric("x", [1.3, 48])
     assert log.log
     assert [text for _, text in log.ticks] == ["2", "5", "10", "20", "50"]

@@ -210,7 +210,9 @@ def test_pictures_can_be_read_back(tmp_path: Path) -> None:
     assert len(found) == 5
 
 
-@pytest.mark.parametrize("damage", [lambda b: b[:-30], lambda b: b[:-50] + b"x" * 50, lambda b: b + b"\xff" * 99])
+@pytest.mark.parametrize(
+    "damage", [lambda b: b[:-30], lambda b: b[:-50] + b"x" * 50, lambda b: b + b"\xff" * 99]
+)
 def test_what_precedes_a_damaged_event_is_read(tmp_path: Path, damage) -> None:
     track(tmp_path, dataset((4, 4), 16), [layer(16)])
     path = tmp_path / EVENTS

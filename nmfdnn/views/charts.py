@@ -1,7 +1,7 @@
 """Line and dot charts as SVG that a page embeds: its style sheet colours them, its script shows values.
 
-Built by an XML library, so that no text can become markup. Charts of a fixed size in units that a page scales;
-with the page's narrowest and widest columns, texts stay readable.
+Built by an XML library, so that no text can become markup. A chart has a size of its own, which a page
+scales; its texts can be read in columns of 300 to 600 pixels.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ NAMES = 8
 
 @dataclass(frozen=True)
 class Axis:
-    """What stretches from `low` to `high`, linearly or logarithmically, with labels at some values."""
+    """It stretches from `low` to `high`, linearly or logarithmically, and has labels at some values."""
 
     label: str
     low: float
@@ -38,7 +38,7 @@ class Axis:
     log: bool = False
 
     def place(self, value: float) -> float:
-        """The share of the axis below a value. On a logarithmic axis, what is not positive is at its start."""
+        """The share of the axis below a value; of a logarithmic axis, none for what is not positive."""
         if not self.log:
             return (value - self.low) / (self.high - self.low)
         low, high = math.log(self.low), math.log(self.high)
@@ -49,8 +49,8 @@ class Axis:
 class Series:
     """Points (x, y) with a text for each, in one of `STYLES`: joined by a line or not, as dots or as rings.
 
-    `heads`, if any, say where each point is, and are shown once for all series that are there; `band`, if any,
-    has the lowest and highest y at each point.
+    `heads`, if any, say where each point is, and are shown once for all series there. `band`, if any, has the
+    lowest and highest y at each point.
     """
 
     name: str
@@ -64,7 +64,9 @@ class Series:
 
 
 def numeric(label: str, values: Sequence[float], *, from_zero: bool = False) -> Axis:
-    """An axis with room for all values; logarithmic where they are positive and spread over a factor of four."""
+    """An axis with room for all values; logarithmic where they are positive and the largest is four times the
+    smallest.
+    """
     low, high = (0.0 if from_zero else min(values)), max(values)
     if low > 0 and high > 4 * low:
         low, high = low / 1.05 or low, high * 1.05
@@ -115,9 +117,7 @@ def chart(description: str, x: Axis, y: Axis, series: Sequence[Series]) -> str:
     shown = []
     for one in series:
         kept = _spaced(len(one.points))
-        places = [
-            (width * x.place(one.points[i][0]), height * (1 - y.place(one.points[i][1]))) for i in kept
-        ]
+        places = [(width * x.place(one.points[i][0]), height * (1 - y.place(one.points[i][1]))) for i in kept]
         style = f"s{one.style % STYLES}"
         if one.band:
             edges = [[height * (1 - y.place(one.band[i][side])) for i in kept] for side in (0, 1)]

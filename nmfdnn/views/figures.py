@@ -74,7 +74,7 @@ def _magnitude(blocks: Iterable[Tensor]) -> float:
 
 
 def strongest(rows: Tensor) -> list[int]:
-    """Indices of the rows with the largest norms, at most `UNITS`, the largest first, of equal ones the first."""
+    """Indices of the rows with the largest norms, at most `UNITS`: the largest first, equal ones in order."""
     blocks = rows.detach().split(max(1, 2**22 // len(rows)), dim=1)  # in double precision one after the other
     unit = _magnitude(blocks)
     squares = torch.stack([(block.cpu().double() / unit).square().sum(dim=1) for block in blocks]).sum(dim=0)

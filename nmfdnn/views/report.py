@@ -1,7 +1,7 @@
 """`nmfdnn-report DIR…`: a run or a sweep as one HTML file that needs nothing else, no network either.
 
-`compare` finds, checks and groups the runs. Jinja2 escapes every text; should one get through all the same, the
-page's own content security policy lets nothing run but its own script, and nothing be loaded.
+`compare` finds, checks and groups the runs. Jinja2 escapes every text; should one get through all the same,
+the page's own content security policy lets nothing run but its own script, and nothing be loaded.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ class Charts:
 
 @dataclass(frozen=True)
 class Curve:
-    """Errors after epochs and seconds, a text for each; and from where to where they go, if they are means."""
+    """Errors after epochs and seconds, a text for each; means have a band, from lowest to highest."""
 
     name: str
     epochs: Sequence[float]
@@ -213,7 +213,9 @@ def _data_set(members: Sequence[Group], room: _Room, alone: bool) -> dict[str, A
     room.unseen += len(runs) - len(shown_runs)
     rows, footnotes = results(ranked)
     best = ranked[0]
-    errors = spread(best.values("test_error")) if len(best.runs) > 1 else f"{runs[0].summary['test_error']:.2f}"
+    errors = (
+        spread(best.values("test_error")) if len(best.runs) > 1 else f"{runs[0].summary['test_error']:.2f}"
+    )
     warned = [f"{run.folder.name}: {text}" for run in best.runs for text in run.warnings]
     return {
         "name": one_line(describe(members), 2 * NAME),
@@ -276,7 +278,9 @@ def _of_groups(groups: Sequence[Group], notes: list[str]) -> Charts:
         band = [(min(values), max(values)) for values in errors] if len(group.runs) > 1 else []
         texts = [f"{value:.2f} %" for value in middle]
         if band:
-            texts = [f"{text} ({low:.2f} – {high:.2f})" for text, (low, high) in zip(texts, band, strict=True)]
+            texts = [
+                f"{text} ({low:.2f} – {high:.2f})" for text, (low, high) in zip(texts, band, strict=True)
+            ]
         curves.append(Curve(one_line(group.label, NAME), epochs, seconds, middle, texts, band))
     y = numeric("test error (%)", shown([run.test_errors for group in drawn for run in group.runs]))
     bands = any(curve.band for curve in curves)
