@@ -8,6 +8,8 @@ from __future__ import annotations
 import csv
 import io
 import json
+import shlex
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -80,3 +82,8 @@ def read_summary(folder: Path) -> dict[str, Any]:
     """The contents of `summary.json`."""
     summary: dict[str, Any] = json.loads((folder / SUMMARY).read_text(encoding="utf-8"))
     return summary
+
+
+def command(overrides: Sequence[str]) -> str:
+    """The command line that repeats the run with these overrides, as a shell takes it."""
+    return shlex.join(["nmfdnn", *overrides])

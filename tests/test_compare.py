@@ -560,3 +560,33 @@ def test_an_impossible_picture_format_is_explained(sweep: Path, capsys: pytest.C
         main([str(sweep), "--output", str(sweep / "compare.xyz")])
     assert stop.value.code == 2
     assert "xyz" in capsys.readouterr().err
+
+
+def test_the_legend_says_what_lines_and_bands_are_where_there_are_bands(sweep: Path) -> None:
+    def legend(*folders: Path) -> list[str]:
+        (place,) = figure(group_runs(load_runs(folders))).subfigs
+        return [text.get_text() for text in place.legends[0].get_texts()]
+
+    assert legend(sweep) == [
+        "nmf (n = 2)",
+        "bp (n = 1)",
+        "line: mean of the runs; band: from their lowest to their highest",
+    ]
+    assert legend(sweep / "sweep/2") == ["bp (n = 1)"]
+
+
+def test_a_run_tells_its_settings_and_all_its_errors(tmp_path: Path) -> None:
+    make_run(
+        tmp_path / "a", [30, 12], overrides=["seed=3", "nmf.omega=0.5", "+nmf.x=a=b", "hydra.verbose=true"]
+    )
+    (run,) = load_runs([tmp_path])
+    assert run.settings == {
+        "method": "nmf",
+        "experiment": "quickstart",
+        "layers": "64-30-10",
+        "dtype": "float32",
+        "epochs": "1",
+        "nmf.omega": "0.5",
+        "nmf.x": "a=b",
+    }
+    assert (run.train_errors, run.validation_errors) == ([15, 6], [None, None])

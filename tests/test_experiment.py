@@ -12,6 +12,7 @@ from nmfdnn.errors import NmfdnnError
 from nmfdnn.records import read_metrics, read_summary
 from nmfdnn.runs import checkpoint, experiment
 from nmfdnn.runs.experiment import prepare, run
+from nmfdnn.runs.tracking import EVENTS
 from nmfdnn.training import AlternatingTrainer
 
 BP = ["method=bp", "bp.dropout=0.2", "bp.batch_size=32", "network.start=he", "bp.learning_rate=0.01"]
@@ -50,7 +51,7 @@ def test_what_a_run_leaves(method, tmp_path):
     assert summary["best_validation_epoch"] == best["epoch"]
     for part in ("train", "validation", "test"):
         assert summary[f"{part}_error"] == best[f"{part}_error"]
-    assert any((tmp_path / "tensorboard").iterdir())
+    assert (tmp_path / EVENTS).stat().st_size > 0
 
 
 def test_without_validation_the_last_weights_are_kept(tmp_path):

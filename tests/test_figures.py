@@ -12,6 +12,7 @@ import torch
 
 from nmfdnn.views.figures import (
     CLASSES,
+    UNITS,
     confusion_figure,
     is_image,
     mistakes_figure,
@@ -56,7 +57,7 @@ def test_a_picture_is_bounded_for_every_shape(shape: tuple[int, ...]) -> None:
 def test_a_picture_has_a_tile_for_each_unit_or_sample(rows: int) -> None:
     X = torch.rand(rows, 16) + 0.1
     shown = [len(figure.axes[0].images) for figure in four_figures(X, (4, 4))]
-    assert shown == [min(rows, 64), min(rows, 64), 2 * min(rows, 12), min(rows, 40)]
+    assert shown == [min(rows, UNITS), min(rows, UNITS), 2 * min(rows, 12), min(rows, 40)]
 
 
 def test_no_mistake_is_a_picture_too() -> None:
@@ -149,7 +150,7 @@ def test_the_confusion_matrix_has_true_classes_in_rows() -> None:
     assert counts == {(0, 0): "1", (0, 1): "2", (1, 1): "1", (2, 0): "1"}
     assert [label.get_text() for label in axes.get_yticklabels()] == ["a", "b", "c"]
     assert axes.get_ylabel() == "true class"
-    assert "60.00 % wrong" in figure.get_suptitle()
+    assert "60.00 % of 5 test samples" in figure.get_suptitle()
 
 
 def test_of_many_classes_those_with_the_most_mistakes_are_shown() -> None:
@@ -169,7 +170,7 @@ def test_of_many_classes_those_with_the_most_mistakes_are_shown() -> None:
     assert shares[shown.index("c130"), shown.index("c140")] == 0.5
     assert shares.sum() == CLASSES
     assert f"{CLASSES} of 150 classes" in figure.get_suptitle()
-    assert "0.50 % wrong" in figure.get_suptitle()
+    assert "0.50 % of 600 test samples" in figure.get_suptitle()
 
 
 @pytest.mark.parametrize("k", [2, 20, 21, CLASSES, CLASSES + 1, 1000, 200_000])
@@ -203,18 +204,22 @@ def test_any_class_name_can_be_drawn() -> None:
     assert max(pixels(mistakes_figure(torch.rand(14, 4), pairs, (2, 2), "mistakes")).shape) < LIMIT
 
 
-def test_weights_show_the_64_strongest_units_symmetrically_about_zero() -> None:
+def test_weights_show_the_strongest_units_symmetrically_about_zero() -> None:
     rows = torch.rand(70, 16) - 0.4
-    rows[torch.tensor([0, 7, 20, 33, 48, 69])] *= 1e-3
+    rows *= torch.linspace(1, 2, 70)[:, None] / rows.norm(dim=1, keepdim=True)
+    rows[69] *= 1e-3
     axes = weights_figure(rows, (4, 4)).axes[0]
-    shown = [text.get_text() for text in axes.texts]
-    assert shown == [str(i) for i in range(70) if i not in {0, 7, 20, 33, 48, 69}]
-    assert len(axes.images) == 64
+    assert [text.get_text() for text in axes.texts] == [str(68 - i) for i in range(UNITS)]
     low, high = axes.images[0].get_clim()
     assert low == -high < 0
     np.testing.assert_allclose(
-        axes.images[0].get_array(), rows[1].reshape(4, 4) / rows.abs().max(), rtol=1e-6
+        axes.images[1].get_array(), rows[67].reshape(4, 4) / rows.abs().max(), rtol=1e-6
     )
+
+
+def test_units_that_are_equally_strong_are_in_their_order() -> None:
+    axes = weights_figure(torch.ones(70, 16), (4, 4)).axes[0]
+    assert [text.get_text() for text in axes.texts] == [str(i) for i in range(UNITS)]
 
 
 def test_the_colour_bar_is_in_the_unit_of_the_weights() -> None:
@@ -233,15 +238,18 @@ def test_colour_weights_lie_around_a_medium_grey() -> None:
     assert tile[1, 1].tolist() == [0.5, 0.5, 0.75]
 
 
-def test_a_dead_part_is_drawn_black() -> None:
-    U = torch.tensor([[0.0, 0, 0, 0], [0, 4, 0, 2]])
-    dead, alive = (image.get_array() for image in parts_figure(U, (2, 2)).axes[0].images)
-    assert not dead.any()
-    assert alive.tolist() == [[0, 1], [0, 0.5]]
+def test_zeros_of_a_part_are_white_and_its_faint_pixels_are_seen() -> None:
+    alive, dead = parts_figure(torch.tensor([[0.0, 0, 0, 0], [0, 4, 0, 1]]), (2, 2)).axes[0].images
+    assert alive.get_array().tolist() == [[0, 1], [0, 0.5]]  # square roots
+    assert not dead.get_array().any()
+    colours = alive.to_rgba(alive.get_array())[..., :3]
+    assert colours[0, 0].min() > 0.95
+    assert colours[1, 1].min() < 0.8
+    assert colours[0, 1].max() < 0.6
 
 
 def test_parts_of_both_signs_are_drawn_around_zero() -> None:
-    (image,) = parts_figure(torch.tensor([[0.0, -4, 0, 2]]), (2, 2)).axes[0].images
+    (image,) = parts_figure(torch.tensor([[0.0, -4, 0, 1]]), (2, 2)).axes[0].images
     assert image.get_array().tolist() == [[0, -1], [0, 0.5]]
     assert image.get_clim() == (-1, 1)
 

@@ -14,7 +14,14 @@ from ..data import DataConfig
 from ..errors import ConfigError, require
 from ..kernels import BACKENDS
 from ..network import NetworkConfig
-from ..training import METHODS, AlternatingConfig, BackpropConfig, JacobiConfig, PretrainingConfig, SolverConfig
+from ..training import (
+    METHODS,
+    AlternatingConfig,
+    BackpropConfig,
+    JacobiConfig,
+    PretrainingConfig,
+    SolverConfig,
+)
 from ..training.pretraining import DTYPES
 
 DEVICES = ("auto", "cpu", "cuda")

@@ -14,20 +14,20 @@ import torch
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
-from . import checkpoint
-from .config import Config
-from ..data import Dataset, load
 from .. import parallel
+from ..data import Dataset, load
 from ..errors import CheckpointError, ParallelError
 from ..kernels import kernels
-from .memory import require_memory, reset_peak_memory
 from ..network import Layer, Network, build_layers
-from .progress import Progress
-from ..records import write_metrics, write_summary
-from .results import evaluate, finished, hyperparameters, line, summarise, write_network
-from .tracking import Tracker
+from ..records import command, write_metrics, write_summary
 from ..source import Source
 from ..training import METHODS, Epoch, Start, Trainer, starting_network
+from . import checkpoint
+from .config import Config
+from .memory import require_memory, reset_peak_memory
+from .progress import Progress
+from .results import evaluate, finished, hyperparameters, line, summarise, write_network
+from .tracking import Tracker
 
 log = logging.getLogger(__name__)
 
@@ -112,7 +112,16 @@ def _run(config: Config, folder: Path, config_text: str, overrides: Sequence[str
         write_network(folder, kept, progress.kept_epoch, data)
         names = ("train_error", "validation_error", "test_error", "train_seconds")
         metrics = {name: summary[name] for name in names if summary[name] is not None}
-        tracker.end(kept, data, progress.last.epoch, hyperparameters(fitted), metrics)
+        described = command(overrides) if config_text else None
+        tracker.end(
+            kept,
+            data,
+            progress.last.epoch,
+            hyperparameters(fitted),
+            metrics,
+            described,
+            summary["warnings"],
+        )
     write_summary(folder, summary)
     return summary
 
@@ -179,9 +188,7 @@ def _generator(seed: int, stream: int) -> torch.Generator:
     return torch.Generator().manual_seed(int(word) >> 1)
 
 
-def _start(
-    config: Config, source: Source, layers: Sequence[Layer], generator: torch.Generator
-) -> Start:
+def _start(config: Config, source: Source, layers: Sequence[Layer], generator: torch.Generator) -> Start:
     return starting_network(
         source,
         layers,

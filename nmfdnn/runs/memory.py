@@ -9,17 +9,15 @@ from pathlib import Path
 
 import torch
 
-from .config import Config
 from ..errors import ConfigError
 from ..network import Layer, rows_at_once
 from ..training import METHODS
+from .config import Config
 
 log = logging.getLogger(__name__)
 
 
-def require_memory(
-    config: Config, layers: Sequence[Layer], samples: int, device: torch.device
-) -> None:
+def require_memory(config: Config, layers: Sequence[Layer], samples: int, device: torch.device) -> None:
     """Refuse a network that cannot fit, before anything of it is allocated.
 
     Args:

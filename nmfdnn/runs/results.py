@@ -16,19 +16,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .. import parallel
-
-from .. import __version__, files
-from . import checkpoint
-from .config import Config
+from .. import __version__, files, parallel
 from ..data import Dataset
 from ..errors import CheckpointError
-from .memory import peak_memory_mb
 from ..network import Network
-from .progress import Progress
-from ..source import Source
 from ..records import Record, read_summary
+from ..source import Source
 from ..training import METHODS, Epoch, Trainer
+from . import checkpoint
+from .config import Config
+from .memory import peak_memory_mb
+from .progress import Progress
 
 NETWORK = "network.pt"
 FAR = 5.0
@@ -62,7 +60,7 @@ def next_epoch(epoch: float, parts: int) -> float:
 def measure(
     network: Network, source: Source, objective: Callable[[Tensor, Tensor], float] | None = None
 ) -> tuple[float, float]:
-    """Error in % of the network on all samples of a source, and the mean of an objective there (0 if None)."""
+    """Error in % of the network on a source, and the mean of an objective there (0 if None)."""
     wrong = torch.zeros((), dtype=torch.int64, device=source.device)
     mean, seen = 0.0, 0
     for batch in source.passes():

@@ -21,6 +21,7 @@ from typing import Any
 
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure, SubFigure
+from matplotlib.patches import Patch
 from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
 from ..records import METRICS, SUMMARY, read_metrics, read_summary
@@ -51,6 +52,8 @@ class Run:
         summary: its `summary.json`.
         epochs: epochs trained at each record, from 0.
         test_errors: % after each of them.
+        train_errors: the same of the training part; None where it is not known.
+        validation_errors: the same of the validation part.
         seconds: pre-training and training until then.
         warnings: what the run itself says against its result.
     """
@@ -59,8 +62,17 @@ class Run:
     summary: dict[str, Any]
     epochs: list[float]
     test_errors: list[float]
+    train_errors: list[float | None]
+    validation_errors: list[float | None]
     seconds: list[float]
     warnings: list[str]
+
+    @property
+    def settings(self) -> dict[str, str]:
+        """What can tell it from other runs on its data, but the seed: `SETTINGS` and overrides."""
+        named = {name: _setting(self, name) for name in SETTINGS if name not in ("data", "epochs")}
+        named["epochs"] = f"{self.summary['epochs']:g}"
+        return {**named, **{_key(o): o.partition("=")[2] for o in _overrides(self)}}
 
     @property
     def data(self) -> str:
@@ -75,6 +87,14 @@ class Run:
         """Seconds until the test error was first ≤ `error` %, pre-training included; None if never."""
         reached = (s for s, e in zip(self.seconds, self.test_errors, strict=True) if e <= error)
         return next(reached, None)
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """A folder with traces of a run that cannot be shown, and why."""
+
+    folder: Path
+    reason: str
 
 
 @dataclass(frozen=True)
@@ -109,28 +129,41 @@ class Group:
 
 
 def load_runs(paths: Iterable[Path]) -> list[Run]:
+    """The runs of `find_runs`; what is left out is named on stderr."""
+    runs, left = find_runs(paths)
+    for out in left:
+        _warn(f"{out.folder}: {out.reason}")
+    return runs
+
+
+def find_runs(paths: Iterable[Path]) -> tuple[list[Run], list[LeftOut]]:
     """Every finished run below the folders `paths`, each once, in the order of their names.
 
-    Failed, unfinished and damaged runs are named on stderr, as far as known with the reason, and left out.
+    Failed, unfinished and damaged runs are left out, as far as known with the reason.
     """
-    runs = []
-    for folder in _folders(paths):
+    runs: list[Run] = []
+    left: list[LeftOut] = []
+    for folder in _folders(paths, left):
         if not os.path.lexists(folder / SUMMARY):
-            _warn(f"{folder}: {_end(folder)}; left out")
+            left.append(LeftOut(folder, f"{_end(folder)}; left out"))
             continue
         try:
             runs.append(_read(folder))
         except (OSError, ValueError, KeyError, TypeError, RecursionError, MemoryError, csv.Error) as error:
             reason = f"{error} is missing" if isinstance(error, KeyError) else str(error)
-            _warn(f"{folder}: damaged or incomplete, skipped: {reason}")
-    return runs
+            left.append(LeftOut(folder, f"damaged or incomplete, skipped: {one_line(reason, 300)}"))
+    return runs, left
 
 
-def _folders(paths: Iterable[Path]) -> list[Path]:
-    """Folders with traces of a run, whatever became of it, each once."""
+def _folders(paths: Iterable[Path], left: list[LeftOut]) -> list[Path]:
+    """Folders with traces of a run, whatever became of it, each once; what cannot be read joins `left`."""
+
+    def refused(error: OSError) -> None:
+        left.append(LeftOut(Path(str(error.filename)), f"cannot be read: {error.strerror}"))
+
     found = {}
     for path in paths:
-        for root, folders, files in os.walk(path, onerror=lambda error: _warn(f"cannot be read: {error}")):
+        for root, folders, files in os.walk(path, onerror=refused):
             folder = Path(root)
             names = {*folders, *files}
             job = CONFIG in names and (folder.parent / SWEEP).is_file()
@@ -142,7 +175,7 @@ def _folders(paths: Iterable[Path]) -> list[Path]:
 def _end(folder: Path) -> str:
     """How a run without a summary ended, by its log."""
     try:
-        _require_file(folder / LOG)
+        require_file(folder / LOG)
         text = (folder / LOG).read_text(encoding="utf-8", errors="replace").strip()
     except (OSError, ValueError):
         text = ""
@@ -155,7 +188,7 @@ def _end(folder: Path) -> str:
     return f"unfinished, no {SUMMARY}{last}"
 
 
-def _require_file(path: Path) -> None:
+def require_file(path: Path) -> None:
     """Refuse what could hold a reader up: pipes, devices, endless files."""
     if not path.is_file():
         raise ValueError(f"{path.name} is no regular file" if os.path.lexists(path) else f"no {path.name}")
@@ -165,7 +198,7 @@ def _require_file(path: Path) -> None:
 
 def _read(folder: Path) -> Run:
     for name in (SUMMARY, METRICS):
-        _require_file(folder / name)
+        require_file(folder / name)
     summary = read_summary(folder)
     if not isinstance(summary, dict):
         raise ValueError(f"{SUMMARY} holds no table of values")
@@ -210,7 +243,11 @@ def _read(folder: Path) -> Run:
     said = summary.get("warnings") or []
     said = [one_line(str(text), 300) for text in (said if isinstance(said, list) else [said])]
     start = summary["pretrain_seconds"]
-    return Run(folder, summary, epochs, errors, [start + s for s in seconds], said)
+    train, validation = (
+        [value if _is_number(value := row.get(key), 100) else None for row in rows]
+        for key in ("train_error", "validation_error")
+    )
+    return Run(folder, summary, epochs, errors, train, validation, [start + s for s in seconds], said)
 
 
 def _is_number(value: object, limit: float = 1e12) -> bool:
@@ -293,21 +330,21 @@ def describe(groups: Sequence[Group]) -> str:
     return one_line(f"{runs[0].data}: {', '.join(values.pop() for values in texts if len(values) == 1)}")
 
 
-def check(groups: Iterable[Group]) -> None:
-    """Warn on stderr about seeds that count twice, times from different devices, and what cannot be drawn."""
+def doubts(groups: Iterable[Group]) -> list[str]:
+    """Seeds that count twice, times from different devices, and what cannot be drawn."""
+    found = []
     for group in groups:
         name = f"{group.data}, {group.label}"
         seeds = Counter(run.summary["seed"] for run in group.runs)
         twice = [str(seed) for seed, count in seeds.items() if count > 1]
         if twice:
-            _warn(f"{name}: more than one run with seed {', '.join(twice)}; each of them is counted")
+            found.append(f"{name}: more than one run with seed {', '.join(twice)}; each of them is counted")
         devices = {str(run.summary.get("device")) for run in group.runs}
         if len(devices) > 1:
-            _warn(f"{name}: runs on {' and '.join(sorted(devices))}; their times are averaged")
+            found.append(f"{name}: runs on {' and '.join(sorted(devices))}; their times are averaged")
         if not group.curve()[0]:
-            _warn(f"{name}: no epoch that all runs have; in the table, but not in the picture")
-    for members in by_data(groups)[PANELS:]:
-        _warn(f"{members[0].data}: not in the picture, which has room for {PANELS} data sets")
+            found.append(f"{name}: no epoch that all runs have; in the table, but not in the picture")
+    return found
 
 
 def choose_errors(groups: Sequence[Group]) -> list[float]:
@@ -323,42 +360,54 @@ def choose_errors(groups: Sequence[Group]) -> list[float]:
 
 
 def table(groups: Sequence[Group], errors: Sequence[float]) -> str:
-    """Two Markdown tables: errors and costs; seconds to each test error in `errors` (%). Then runs' warnings.
+    """Two Markdown tables, of `results` and of `times`. Then runs' warnings."""
+    rows, notes = results(groups)
+    texts = [_markdown(rows), _markdown(times(groups, errors)) if errors else "", "\n".join(notes)]
+    return "\n\n".join(filter(None, texts))
 
-    Errors are means ± standard deviations (n − 1; "-" for one seed), all else are means over the seeds. A
-    time is the mean over the seeds that reached the error, with "(k/n)" if not all did; "–" if none.
+
+def results(groups: Sequence[Group]) -> tuple[list[list[str]], list[str]]:
+    """Errors and costs, a row for each group after one of headings; and notes, to which labels refer.
+
+    Errors are means ± standard deviations (n − 1; "-" for one seed), all else are means over the seeds.
     """
-    results = [["", "runs", "train %", "validation %", "test %", "pretrain s", "train s", "peak MB"]]
-    times = [["seconds to a test error of", *(f"≤ {error:g} %" for error in errors)]]
+    rows = [["", "runs", "train %", "validation %", "test %", "pretrain s", "train s", "peak MB"]]
     notes: list[str] = []
     for group in groups:
-        costs = [_mean(group.values(key)) for key in COSTS]
+        costs = [mean(group.values(key)) for key in COSTS]
         said = [f"seed {run.summary['seed']}: {text}" for run in group.runs for text in run.warnings]
         if said:
             notes.append(f"[{len(notes) + 1}] {'; '.join(said)}")
-        results.append(
+        rows.append(
             [
                 f"{group.label} [{len(notes)}]" if said else group.label,
                 str(len(group.runs)),
-                *(_spread(group.values(key)) for key in ERRORS),
+                *(spread(group.values(key)) for key in ERRORS),
                 *(_seconds(cost) for cost in costs[:2]),
                 f"{costs[2]:.0f}",
             ]
         )
-        times.append([group.label, *(_reached(group, error) for error in errors)])
-    texts = [_markdown(results), _markdown(times) if errors else "", "\n".join(notes)]
-    return "\n\n".join(filter(None, texts))
+    return rows, notes
 
 
-def _mean(values: Sequence[float]) -> float:
+def times(groups: Sequence[Group], errors: Sequence[float]) -> list[list[str]]:
+    """Seconds to each test error in `errors` (%), a row for each group after one of headings.
+
+    A time is the mean over the seeds that reached the error, with "(k/n)" if not all did; "–" if none.
+    """
+    heading = ["seconds to a test error of", *(f"≤ {error:g} %" for error in errors)]
+    return [heading, *([group.label, *(_reached(group, error) for error in errors)] for group in groups)]
+
+
+def mean(values: Sequence[float]) -> float:
     return statistics.fmean(values) if values else math.nan
 
 
-def _spread(values: Sequence[float]) -> str:
+def spread(values: Sequence[float]) -> str:
     if not values:
         return "–"
     spread = f"{statistics.stdev(values):.2f}" if len(values) > 1 else "-"
-    return f"{_mean(values):.2f} ± {spread}"
+    return f"{mean(values):.2f} ± {spread}"
 
 
 def _seconds(value: float) -> str:
@@ -370,7 +419,7 @@ def _reached(group: Group, error: float) -> str:
     if not times:
         return "–"
     share = "" if len(times) == len(group.runs) else f" ({len(times)}/{len(group.runs)})"
-    return _seconds(_mean(times)) + share
+    return _seconds(mean(times)) + share
 
 
 def _markdown(rows: Sequence[Sequence[str]]) -> str:
@@ -406,11 +455,11 @@ def write_csv(path: Path, groups: Sequence[Group], errors: Sequence[float]) -> N
         row["runs_with_warnings"] = sum(bool(run.warnings) for run in group.runs)
         for key in (*ERRORS, *COSTS):
             values = group.values(key)
-            row[f"{key}_mean"] = _mean(values) if values else None
+            row[f"{key}_mean"] = mean(values) if values else None
             row[f"{key}_std"] = statistics.stdev(values) if len(values) > 1 else None
         for error in errors:
             times = group.seconds_to(error)
-            row[f"seconds_to_{error:g}"] = _mean(times) if times else None
+            row[f"seconds_to_{error:g}"] = mean(times) if times else None
             row[f"reached_{error:g}"] = len(times)
         rows.append(row)
     with path.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file:
@@ -427,7 +476,7 @@ def figure(groups: Sequence[Group]) -> Figure:
     """
     panels = []
     for members in by_data(groups)[:PANELS]:
-        best = sorted((g for g in members if g.curve()[0]), key=lambda g: _mean(g.values("test_error")))
+        best = sorted((g for g in members if g.curve()[0]), key=lambda g: mean(g.values("test_error")))
         panels.append(
             (describe(members), len(members), [group for group in members if group in best[:CURVES]])
         )
@@ -461,26 +510,22 @@ def _panel(place: SubFigure, groups: Sequence[Group]) -> None:
     by_epoch, by_time = place.subplots(1, 2, sharey=True)
     starts, ends = [], []
     for index, group in enumerate(groups):
-        epochs, seconds, spread = group.curve()
+        epochs, seconds, errors = group.curve()
         starts.append(seconds[0])
         ends.append(seconds[-1])
-        mean, low, high = ([f(values) for values in spread] for f in (_mean, min, max))
+        middle, low, high = ([f(values) for values in errors] for f in (mean, min, max))
         style = ("-", "--", ":", "-.")[index // 10 % 4]
         for axes, x in ((by_epoch, epochs), (by_time, seconds)):
-            axes.plot(x, mean, style, color=f"C{index % 10}", label=_legend(group))
+            axes.plot(x, middle, style, color=f"C{index % 10}", label=_legend(group))
             axes.fill_between(x, low, high, color=f"C{index % 10}", alpha=0.2, linewidth=0)
     by_epoch.set(xlabel="epoch", ylabel="test error (%)")
     by_time.set(xlabel="seconds of pre-training and training")
     by_epoch.xaxis.get_major_locator().set_params(integer=True)
-    # A random start guesses; shown in full it would press the curves together. The axis begins at the errors
-    # after one epoch, or at a start that is about as good.
-    runs = [run for group in groups for run in group.runs]
-    later = [error for run in runs for error in run.test_errors[1:]] or [run.test_errors[0] for run in runs]
-    errors = later + [run.test_errors[0] for run in runs if run.test_errors[0] <= 2 * max(later)]
-    by_epoch.set_ylim(0.95 * min(errors), max(1.05 * max(errors), 0.01))
-    if min(errors) > 0 and max(errors) > 4 * min(errors):
+    drawn = shown([run.test_errors for group in groups for run in group.runs])
+    by_epoch.set_ylim(0.95 * min(drawn), max(1.05 * max(drawn), 0.01))
+    if min(drawn) > 0 and max(drawn) > 4 * min(drawn):
         by_epoch.set_yscale("log")
-        _label(by_epoch.yaxis, min(errors), max(errors))
+        _label(by_epoch.yaxis, min(drawn), max(drawn))
     if min(ends) > 0 and max(ends) > 4 * min(ends):
         by_time.set_xscale("log", nonpositive="mask")
         _label(by_time.xaxis, min(starts), max(ends))
@@ -489,7 +534,20 @@ def _panel(place: SubFigure, groups: Sequence[Group]) -> None:
         axes.grid(which="minor", alpha=0.15)
         axes.tick_params(labelleft=True)
     handles, labels = by_epoch.get_legend_handles_labels()
+    if any(len(group.runs) > 1 for group in groups):
+        handles.append(Patch(color="0.5", alpha=0.3, linewidth=0))
+        labels.append("line: mean of the runs; band: from their lowest to their highest")
     place.legend(handles, labels, loc="outside lower center", ncols=_columns(groups), frameon=False)
+
+
+def shown(curves: Sequence[Sequence[float]]) -> list[float]:
+    """The errors of all curves that an axis should have room for.
+
+    A random start guesses; shown in full it would press the curves together. The axis begins at the errors
+    after one epoch, or at a start that is about as good.
+    """
+    later = [error for curve in curves for error in curve[1:]] or [curve[0] for curve in curves]
+    return later + [curve[0] for curve in curves if curve[0] <= 2 * max(later)]
 
 
 def _label(axis: Axis, low: float, high: float) -> None:
@@ -531,20 +589,23 @@ def main(arguments: Sequence[str] | None = None) -> None:
             file=sys.stderr,
         )
         raise SystemExit(2)
-    check(groups)
+    for doubt in doubts(groups):
+        _warn(doubt)
+    for members in by_data(groups)[PANELS:]:
+        _warn(f"{members[0].data}: not in the picture, which has room for {PANELS} data sets")
     print("errors in % of the samples, mean ± standard deviation over the runs")
     timed: set[float] = set()
     for members in by_data(groups):
         errors = options.errors or choose_errors(members)
         timed.update(errors)
         print(f"\n{describe(members)}\n\n{table(members, errors)}")
-    results = []
+    outputs = []
     if options.csv:
-        results.append((options.csv, lambda: write_csv(options.csv, groups, sorted(timed, reverse=True))))
-    results.append((options.output, lambda: _save(figure(groups), options.output)))
+        outputs.append((options.csv, lambda: write_csv(options.csv, groups, sorted(timed, reverse=True))))
+    outputs.append((options.output, lambda: _save(figure(groups), options.output)))
     status = 0
     print()
-    for path, write in results:
+    for path, write in outputs:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             write()

@@ -16,15 +16,19 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize, PowerNorm
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 from torch import Tensor
 
 from ..text import label
 
-UNITS = 64  # hidden units in a picture
+UNITS = 36  # hidden units in a picture
+COLUMNS = 6  # of tiles
 CLASSES = 100  # classes in a confusion matrix
 # A tile is one inch wide. Its height is the image's, but an image of a single row or column remains visible.
 DPI = 110
 LOWEST, TALLEST = 0.25, 2.0
+# Points. TensorBoard shows a picture at half its size, a telephone at less: its texts are large, and few.
+FONT = 13.0
 
 
 def pixels(figure: Figure) -> np.ndarray:
@@ -70,35 +74,38 @@ def _magnitude(blocks: Iterable[Tensor]) -> float:
 
 
 def strongest(rows: Tensor) -> list[int]:
-    """Indices of the rows with the largest norms, at most `UNITS`, in their own order."""
+    """Indices of the rows with the largest norms, at most `UNITS`: the largest first, equal ones in order."""
     blocks = rows.detach().split(max(1, 2**22 // len(rows)), dim=1)  # in double precision one after the other
     unit = _magnitude(blocks)
     squares = torch.stack([(block.cpu().double() / unit).square().sum(dim=1) for block in blocks]).sum(dim=0)
-    return sorted(squares.topk(min(UNITS, len(rows))).indices.tolist())
+    return squares.argsort(descending=True, stable=True)[:UNITS].tolist()
 
 
 def parts_figure(U: Tensor, shape: tuple[int, ...] | None) -> Figure:
-    """Parts (rows of U), each scaled to its own largest magnitude: an NMF leaves their scale open."""
+    """Parts (rows of U), the strongest first, each on a scale of its own from 0, white, to its maximum.
+
+    Of the values it shows the square roots: a part is a few bright pixels, and many faint ones around them.
+    """
     units = strongest(U)
     tiles = _to_own_magnitude(images([U[unit] for unit in units], shape)[0])
-    title = f"{_of('NMF parts U of the first layer', units, len(U))}\neach scaled to its maximum"
-    low, cmap = (-1, "RdBu_r") if (tiles < 0).any() else (0, "magma")
-    return _grid(tiles, _names(units), title, cmap=cmap, low=low, high=1)
+    tiles = np.sign(tiles) * np.sqrt(np.abs(tiles))
+    low, cmap = (-1, "RdBu_r") if (tiles < 0).any() else (0, "Purples")
+    return _grid(tiles, _names(units), _of("NMF parts", units, len(U)), cmap=cmap, low=low, high=1)
 
 
 def weights_figure(rows: Tensor, shape: tuple[int, ...] | None) -> Figure:
     """First-layer weights, a row per unit; blue − 0 + red, or in colours around a medium grey."""
     units = strongest(rows)
     tiles, unit = images([rows[unit] for unit in units], shape)
-    title = _of("First-layer weights", units, len(rows))
+    title = _of("Weights of the first layer", units, len(rows))
     if tiles.ndim == 4:
-        title += "\neach scaled to its largest magnitude; grey is 0"
+        title += "\neach on a scale of its own; grey is 0"
         return _grid(_to_own_magnitude(tiles), _names(units), title, low=-1, high=1)
     # A few huge weights at pixels that are almost always dark would leave the rest pale.
     magnitudes = np.abs(tiles[np.isfinite(tiles)])
     limit = (float(np.quantile(magnitudes, 0.99)) or float(magnitudes.max())) if magnitudes.size else 0.0
     limit = limit or 1.0
-    bar = "weight (1 % are beyond the scale)"
+    bar = "weight; 1 % are beyond"
     return _grid(tiles, _names(units), title, cmap="RdBu_r", low=-limit, high=limit, bar=bar, unit=unit)
 
 
@@ -109,8 +116,8 @@ def reconstruction_figure(X: Tensor, fit: Tensor, shape: tuple[int, ...] | None)
     pairs = [(x.detach().double() / unit, f.detach().double() / unit) for x, f in zip(X, fit, strict=True)]
     size = math.hypot(*(float(x.norm()) for x, _ in pairs))
     error = math.hypot(*(float((x - f).norm()) for x, f in pairs)) / size if size else math.nan
-    title = f"Test samples and their reconstructions f(XW)U by the first layer: relative error {error:.3f}"
-    rows = ["input", "reconstruction"]
+    title = f"Test samples, and f(XW)U of the first layer\nrelative error {error:.3f}"
+    rows = ["sample", "f(XW)U"]
     names = [""] * len(tiles)
     return _grid(tiles, names, title, cmap="gray", low=low, high=high, columns=len(X), rows=rows)
 
@@ -119,12 +126,12 @@ def mistakes_figure(
     X: Tensor, pairs: Sequence[tuple[str, str]], shape: tuple[int, ...] | None, title: str
 ) -> Figure:
     """Samples X, each with its pair (true class, predicted class), on one scale."""
-    short = [(label(true, 14), label(predicted, 12)) for true, predicted in pairs]
+    short = [(label(true, 11), label(predicted, 9)) for true, predicted in pairs]
     long = any(len(true) + len(predicted) > 10 for true, predicted in short)
     names = [f"{true}\n→ {predicted}" if long else f"{true} → {predicted}" for true, predicted in short]
     tiles, _ = images(X, shape)
     low, high = _range(tiles)
-    return _grid(tiles, names, title, cmap="gray", low=low, high=high, columns=10)
+    return _grid(tiles, names, title, cmap="gray", low=low, high=high)
 
 
 def confusion_figure(labels: Tensor, predicted: Tensor, classes: Sequence[str]) -> Figure:
@@ -143,40 +150,38 @@ def confusion_figure(labels: Tensor, predicted: Tensor, classes: Sequence[str]) 
     totals = torch.bincount(labels, minlength=n)[shown].numpy()
     shares = counts / np.maximum(totals, 1)[:, None]
 
-    side = min(12.0, max(5.0, 2.5 + 0.37 * k))
-    figure = Figure(figsize=(side + 0.6, side), dpi=140, layout="constrained")
+    side = min(14.0, max(5.0, 2.5 + 0.37 * k))
+    figure = Figure(figsize=(side + 0.6, side), dpi=DPI, layout="constrained")
     axes = figure.add_subplot()
     picture = axes.imshow(shares, cmap="Blues", norm=PowerNorm(0.5, 0, 1))  # square root: mistakes are rare
-    figure.colorbar(picture, ax=axes, label="share of the true class", shrink=0.8)
+    bar = figure.colorbar(picture, ax=axes, shrink=0.8)
+    bar.set_label("share of the true class", fontsize=FONT)
     names = [label(classes[index], 20) for index in shown.tolist()]
     long = max(map(len, names)) > 3
-    font = min(10.0, 0.75 * 72 * (side - 2.5) / k)
+    font = min(FONT, 0.75 * 72 * (side - 2.5) / k)
     axes.set_xticks(range(k), names, rotation=45 * long, ha="right" if long else "center", fontsize=font)
     if long:
         for tick in axes.get_xticklabels():
             tick.set_rotation_mode("anchor")
     axes.set_yticks(range(k), names, fontsize=font)
-    axes.set(xlabel="predicted class", ylabel="true class")
+    axes.set_xlabel("predicted class", fontsize=FONT)
+    axes.set_ylabel("true class", fontsize=FONT)
     error = 100 * float(wrong.double().mean())
-    title = f"Confusion matrix of the {len(labels)} test samples: {error:.2f} % wrong"
+    title = f"{error:.2f} % of {len(labels)} test samples are wrong"
     if k < n:
         title += f"\nthe {k} of {n} classes that take part in the most mistakes"
-    figure.suptitle(title, fontsize=11)
+    figure.suptitle(title, fontsize=FONT)
     if k <= 20:
         for (row, column), count in np.ndenumerate(counts):
             if count:
                 colour = "white" if shares[row, column] > 0.3 else "black"
-                axes.text(column, row, str(count), ha="center", va="center", color=colour, fontsize=9)
+                axes.text(column, row, str(count), ha="center", va="center", color=colour, fontsize=font)
     return figure
 
 
 def _of(what: str, units: Sequence[int], total: int) -> str:
-    number = (
-        f"the {len(units)} units with the largest norm, of {total}"
-        if len(units) < total
-        else f"all {total} units"
-    )
-    return f"{what}: {number}"
+    number = f"the {len(units)} strongest of {total}" if len(units) < total else f"all {total}"
+    return f"{what}: {number} units"
 
 
 def _names(units: Sequence[int]) -> list[str]:
@@ -207,7 +212,7 @@ def _grid(
     low: float,
     high: float,
     cmap: str | None = None,
-    columns: int = 8,
+    columns: int = COLUMNS,
     rows: Sequence[str] = (),
     bar: str = "",
     unit: float = 1.0,
@@ -221,10 +226,10 @@ def _grid(
     height = _inches(*tiles.shape[1:3])
     gap_x = gap_y = 0.08
     if any(names):  # room above a tile for its name
-        gap_y += 0.18 * max(name.count("\n") + 1 for name in names)
+        gap_y += 0.23 * max(name.count("\n") + 1 for name in names)
     size = columns * (1 + gap_x), lines * (height + gap_y)
     figure = Figure(
-        figsize=(max(6.0, size[0]) + 1.2 * bool(bar), size[1] + 0.25 + 0.2 * len(title.splitlines())),
+        figsize=(max(6.0, size[0]) + 1.2 * bool(bar), size[1] + 0.25 + 0.25 * len(title.splitlines())),
         dpi=DPI,
         layout="constrained",
     )
@@ -237,16 +242,19 @@ def _grid(
         line, column = divmod(index, columns)
         x, y = column * (1 + gap_x), line * (height + gap_y)
         axes.imshow(tile, cmap=cmap, norm=norm, extent=(x, x + 1, y + height, y), interpolation="nearest")
-        axes.text(x + 0.5, y - 0.02, name, ha="center", va="bottom", fontsize=9, linespacing=1.0)
+        frame = Rectangle((x, y), 1, height, fill=False, edgecolor="0.8", linewidth=0.8)
+        axes.add_patch(frame)  # a tile may be as white as the page
+        axes.text(x + 0.5, y - 0.02, name, ha="center", va="bottom", fontsize=FONT, linespacing=1.0)
     for line, text in enumerate(rows):
         y, turned = line * (height + gap_y) + height / 2, 90 if height > 0.9 else 0
-        axes.text(-gap_x, y, text, ha="right", va="center", fontsize=9, rotation=turned)
+        axes.text(-gap_x, y, text, ha="right", va="center", fontsize=FONT, rotation=turned)
     axes.set_xlim(-gap_x / 2, size[0] - gap_x / 2)
     axes.set_ylim(size[1] - gap_y, -gap_y)
-    axes.set_title(title, fontsize=10)
+    axes.set_title(title, fontsize=FONT)
     if bar:
         scale = ScalarMappable(norm, cmap)
         ticks = np.linspace(low, high, 5).tolist()
-        colours = figure.colorbar(scale, ax=axes, label=bar, extend="both", shrink=0.6, aspect=30)
-        colours.set_ticks(ticks, labels=[f"{tick * unit:.3g}" for tick in ticks])
+        colours = figure.colorbar(scale, ax=axes, extend="both", shrink=0.6, aspect=30)
+        colours.set_ticks(ticks, labels=[f"{tick * unit:.3g}" for tick in ticks], fontsize=FONT)
+        colours.set_label(bar, fontsize=FONT)
     return figure
