@@ -1,8 +1,8 @@
 """Epochs over several processes against one: seconds, speed-up, and bytes that each update sends.
 
-`python benchmarks/ranks.py [--ranks 2] [--repeats 3] [--samples 24000]` prints a Markdown table. Every process
-has one thread; runs on one and on several processes take turns, so that a change of the machine's load meets
-both. `--model` prints instead what the model of docs/ranks.md says of many GPUs.
+`python benchmarks/ranks.py [--ranks 2] [--repeats 3] [--samples 24000]` prints a Markdown table. Every
+process has one thread; runs on one and on several processes take turns, so that a change of the machine's
+load meets both. `--model` prints instead what the model of docs/ranks.md says of many GPUs.
 """
 
 from __future__ import annotations

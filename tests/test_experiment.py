@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -13,12 +14,12 @@ from nmfdnn.records import read_metrics, read_summary
 from nmfdnn.runs import checkpoint, experiment
 from nmfdnn.runs.experiment import prepare, run
 from nmfdnn.runs.tracking import EVENTS
-from nmfdnn.training import AlternatingTrainer
+from nmfdnn.training import METHODS, AlternatingTrainer
 
 BP = ["method=bp", "bp.dropout=0.2", "bp.batch_size=32", "network.start=he", "bp.learning_rate=0.01"]
 NMF = ["method=nmf", "nmf.averaging=0.5", "nmf.batch_size=50"]
 JACOBI = ["method=jacobi", "jacobi.batch_size=50", "jacobi.gram_every=3"]
-METHODS = pytest.mark.parametrize("method", [NMF, JACOBI, BP], ids=["nmf", "jacobi", "bp"])
+EACH = pytest.mark.parametrize("method", [NMF, JACOBI, BP], ids=["nmf", "jacobi", "bp"])
 
 
 def weights(folder):
@@ -29,7 +30,7 @@ def without_seconds(folder):
     return [{k: v for k, v in row.items() if k != "train_seconds"} for row in read_metrics(folder)]
 
 
-@METHODS
+@EACH
 def test_what_a_run_leaves(method, tmp_path):
     config = configured(*TINY, *method, "epochs=3")
     summary = run(config, tmp_path, text_of(*TINY, *method, "epochs=3"), [*TINY, *method])
@@ -61,7 +62,7 @@ def test_without_validation_the_last_weights_are_kept(tmp_path):
     assert summary["test_error"] == read_metrics(tmp_path)[-1]["test_error"]
 
 
-@METHODS
+@EACH
 def test_the_same_seed_gives_the_same_bits_and_another_seed_does_not(method, tmp_path):
     folders = [tmp_path / name for name in ("a", "b", "c")]
     for folder, seed in zip(folders, (1, 1, 2), strict=True):
@@ -72,7 +73,7 @@ def test_the_same_seed_gives_the_same_bits_and_another_seed_does_not(method, tmp
     assert not any(map(torch.equal, a, c))
 
 
-@METHODS
+@EACH
 @pytest.mark.parametrize(("stop", "parts"), [(0, 1), (1, 1), (3, 1), (3, 2)])
 def test_a_run_that_was_broken_off_continues_to_the_same_bits(method, stop, parts, tmp_path, monkeypatch):
     whole, broken = tmp_path / "whole", tmp_path / "broken"
@@ -97,7 +98,7 @@ def test_a_run_that_was_broken_off_continues_to_the_same_bits(method, stop, part
     assert without_seconds(whole) == without_seconds(broken)
 
 
-@METHODS
+@EACH
 def test_more_records_do_not_change_the_run(method, tmp_path):
     folders = [tmp_path / name for name in ("one", "two")]
     for parts, folder in enumerate(folders, start=1):
@@ -192,14 +193,16 @@ def test_the_summary_is_plain_json(tmp_path):
 def test_start_and_order_have_random_streams_of_their_own(tmp_path, monkeypatch):
     """Drawn from the same one, the batches would follow the numbers that the weights were made of."""
     seeds = []
-    for name in ("_start", "_trainer"):
-        original = getattr(experiment, name)
 
-        def spy(*arguments, original=original):
+    def spying(original):
+        def spy(*arguments):
             seeds.append(arguments[-1].initial_seed())
             return original(*arguments)
 
-        monkeypatch.setattr(experiment, name, spy)
+        return spy
+
+    monkeypatch.setattr(experiment, "_start", spying(experiment._start))
+    monkeypatch.setitem(METHODS, "nmf", replace(METHODS["nmf"], make=spying(METHODS["nmf"].make)))
     for seed in (1, 2):
         (tmp_path / str(seed)).mkdir()
         run(configured(*TINY, "epochs=0", f"seed={seed}"), tmp_path / str(seed))

@@ -22,7 +22,7 @@ from nmfdnn.runs import experiment
 from nmfdnn.runs.progress import Progress
 from nmfdnn.runs.results import warnings
 from nmfdnn.source import Memory
-from nmfdnn.training import Epoch
+from nmfdnn.training import METHODS, Epoch
 
 EPOCHS, BEST = 5, 2
 SETTINGS = [*TINY, "method=bp", "network.start=he", f"epochs={EPOCHS}"]
@@ -104,7 +104,8 @@ def networks(data):
 
 
 def play(networks, folder, monkeypatch, *overrides: str) -> dict:
-    monkeypatch.setattr(experiment, "_trainer", lambda *_: Scripted(networks))
+    scripted = replace(METHODS["bp"], make=lambda *_: Scripted(networks))
+    monkeypatch.setitem(METHODS, "bp", scripted)
     return experiment.run(configured(*SETTINGS, *overrides), folder)
 
 
