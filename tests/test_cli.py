@@ -19,6 +19,7 @@ import pytest
 import torch
 from runs import TINY, command, environment, nmfdnn
 
+from nmfdnn.model import load as load_model
 from nmfdnn.runs.tracking import EVENTS
 
 REPOSITORY = Path(__file__).parents[1]
@@ -37,7 +38,7 @@ def test_a_run_prints_its_figures_and_where_to_look(tmp_path):
     assert f"test {summary['test_error']:.2f} %" in done.stdout
     assert f"tensorboard --logdir {folder}" in done.stdout
     assert "\r" not in done.stdout + done.stderr, "a progress bar belongs on a terminal only"
-    for name in ("config.yaml", "metrics.csv", "checkpoint.pt", "network.pt", "nmfdnn.log", EVENTS):
+    for name in ("config.yaml", "metrics.csv", "checkpoint.pt", "model.safetensors", "nmfdnn.log", EVENTS):
         assert (folder / name).exists(), name
     assert "epoch   2" in (folder / "nmfdnn.log").read_text()
     assert summary["overrides"] == QUICK
@@ -158,7 +159,7 @@ def test_kill_and_resume_ends_bit_identical(method, tmp_path):
         extra = ["resume=true"]
     done = nmfdnn("resume=true", f"hydra.run.dir={killed}", cwd=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
-    results = [torch.load(folder / "network.pt")["weights"] for folder in (whole, killed)]
+    results = [load_model(folder).network.weights for folder in (whole, killed)]
     assert all(map(torch.equal, *results))
     summaries = [json.loads((folder / "summary.json").read_text()) for folder in (whole, killed)]
     for key in ("test_error", "train_error", "validation_error", "epochs", "best_validation_epoch"):

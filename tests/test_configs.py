@@ -13,6 +13,7 @@ from runs import TINY, composed, configured, names
 
 from nmfdnn.data import SCHEMAS
 from nmfdnn.errors import ConfigError
+from nmfdnn.model import load as load_model
 from nmfdnn.runs.experiment import run
 from nmfdnn.training import METHODS
 
@@ -46,7 +47,7 @@ def test_every_experiment_trains_one_epoch_with_either_method(experiment, method
     summary = run(configured(*TINY, f"experiment={experiment}", f"method={method}", "epochs=1"), tmp_path)
     assert summary["epochs"] == 1
     assert all(math.isfinite(summary[key]) for key in ("train_error", "validation_error", "test_error"))
-    weights = torch.load(tmp_path / "network.pt")["weights"]
+    weights = load_model(tmp_path).network.weights
     assert [len(weights), weights[-1].shape[1]] == [3, 3]
 
 

@@ -10,6 +10,7 @@ import torch
 from runs import TINY, configured, text_of
 
 from nmfdnn.errors import NmfdnnError
+from nmfdnn.model import load as load_model
 from nmfdnn.records import read_metrics, read_summary
 from nmfdnn.runs import checkpoint, experiment
 from nmfdnn.runs.experiment import prepare, run
@@ -23,7 +24,7 @@ EACH = pytest.mark.parametrize("method", [NMF, JACOBI, BP], ids=["nmf", "jacobi"
 
 
 def weights(folder):
-    return torch.load(folder / "network.pt")["weights"]
+    return load_model(folder).network.weights
 
 
 def without_seconds(folder):

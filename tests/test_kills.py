@@ -18,6 +18,7 @@ from runs import TINY, configured
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from nmfdnn import files
+from nmfdnn.model import load as load_model
 from nmfdnn.records import read_metrics, read_summary
 from nmfdnn.runs.experiment import run
 from nmfdnn.runs.tracking import EVENTS, Tracker
@@ -101,10 +102,11 @@ def events(folder: Path) -> dict[str, list[tuple[int, Any]]]:
 
 def outcome(folder: Path) -> dict[str, Any]:
     """All that must not depend on kills."""
-    network = torch.load(folder / "network.pt")
+    model = load_model(folder)
     measured = ("train_seconds", "pretrain_seconds", "peak_memory_mb")
     return {
-        "network": {**network, "weights": [W.tolist() for W in network["weights"]]},
+        "weights": [W.tolist() for W in model.network.weights],
+        "model": [model.classes, model.temperature, model.information, model.preprocessing.scale.tolist()],
         "metrics": [{k: v for k, v in row.items() if k != "train_seconds"} for row in read_metrics(folder)],
         "summary": {k: v for k, v in read_summary(folder).items() if k not in measured},
         "events": events(folder),
@@ -116,12 +118,12 @@ def good_so_far(folder: Path) -> None:
     """Whatever is there is whole, and a summary is there only beside its network."""
     if (folder / "metrics.csv").exists():
         assert len({len(row) for row in csv.reader((folder / "metrics.csv").read_text().splitlines())}) == 1
-    for name in ("network.pt", "checkpoint.pt", "checkpoint_previous.pt"):
+    for name in ("model.safetensors", "checkpoint.pt", "checkpoint_previous.pt"):
         if (folder / name).exists():
             torch.load(folder / name)
     if (folder / "summary.json").exists():
         json.loads((folder / "summary.json").read_text())
-        assert (folder / "network.pt").exists()
+        assert (folder / "model.safetensors").exists()
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -191,7 +193,7 @@ def test_a_finished_run_is_left_as_it_is(whole, tmp_path):
     assert contents == {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
 
 
-@pytest.mark.parametrize("name", ["network.pt", "summary.json"])
+@pytest.mark.parametrize("name", ["model.safetensors", "summary.json"])
 @pytest.mark.parametrize("how", ["removed", "cut"])
 def test_a_finished_run_that_lost_a_file_gets_it_back(whole, name, how, tmp_path):
     train(tmp_path)

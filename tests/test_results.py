@@ -16,6 +16,7 @@ from runs import TINY, configured
 from test_kills import events
 
 from nmfdnn.data import load
+from nmfdnn.model import load as load_model
 from nmfdnn.network import Network
 from nmfdnn.records import Record, read_metrics, read_summary
 from nmfdnn.runs import experiment
@@ -141,15 +142,15 @@ def test_every_row_of_the_metrics_is_that_of_its_epoch(folder, networks, data):
 
 
 def test_the_weights_of_the_lowest_validation_error_are_kept(folder, networks):
-    kept = torch.load(folder / "network.pt")
-    assert kept["epoch"] == BEST
-    for W, expected in zip(kept["weights"], networks[BEST], strict=True):
+    kept = load_model(folder)
+    assert kept.information["epoch"] == BEST
+    for W, expected in zip(kept.network.weights, networks[BEST], strict=True):
         np.testing.assert_array_equal(W.numpy(), expected.astype(np.float32))
 
 
 def test_the_summary_reports_the_kept_weights_and_the_last(folder, networks, data):
     summary = read_summary(folder)
-    stored = [W.double().numpy() for W in torch.load(folder / "network.pt")["weights"]]
+    stored = [W.double().numpy() for W in load_model(folder).network.weights]
     assert reported(summary) == pytest.approx(errors(stored, data))
     assert summary["best_validation_epoch"] == BEST
     assert summary["last"]["epoch"] == summary["epochs_trained"] == summary["epochs"] == EPOCHS
@@ -184,9 +185,9 @@ def test_pictures_are_of_the_kept_weights(networks, data, tmp_path, monkeypatch)
 
 def test_without_validation_the_last_weights_are_reported(networks, tmp_path, monkeypatch):
     summary = play(networks, tmp_path, monkeypatch, "data.validation=0")
-    kept = torch.load(tmp_path / "network.pt")
-    assert kept["epoch"] == summary["last"]["epoch"] == EPOCHS
-    assert torch.equal(kept["weights"][0], torch.tensor(networks[-1][0], dtype=torch.float32))
+    kept = load_model(tmp_path)
+    assert kept.information["epoch"] == summary["last"]["epoch"] == EPOCHS
+    assert torch.equal(kept.network.weights[0], torch.tensor(networks[-1][0], dtype=torch.float32))
     assert {summary[key] for key in ("validation_error", "best_validation_epoch")} == {None}
     assert summary["test_error"] == summary["last"]["test_error"]
 
@@ -200,7 +201,7 @@ def test_what_is_kept_depends_on_the_validation_part_alone(networks, data, part,
     summary = play(networks, tmp_path, monkeypatch)
     by_hand = [errors(weights, other)["validation"] for weights in networks]
     best = max(epoch for epoch, error in enumerate(by_hand) if error == min(by_hand))
-    assert torch.load(tmp_path / "network.pt")["epoch"] == summary["best_validation_epoch"] == best
+    assert load_model(tmp_path).information["epoch"] == summary["best_validation_epoch"] == best
     assert (best == BEST) == (part != "validation")
     assert reported(summary) == pytest.approx(errors(networks[best], other))
 
@@ -222,20 +223,20 @@ def test_the_best_so_far_survives_a_break(networks, stop, folder, tmp_path_facto
     play(networks, broken, monkeypatch, "resume=true")
     assert reported(read_summary(broken)) == reported(read_summary(folder))
     assert read_metrics(broken) == read_metrics(folder)
-    kept = [torch.load(path / "network.pt") for path in (folder, broken)]
-    assert kept[0]["epoch"] == kept[1]["epoch"] == BEST
-    assert all(map(torch.equal, kept[0]["weights"], kept[1]["weights"]))
+    kept = [load_model(path) for path in (folder, broken)]
+    assert kept[0].information["epoch"] == kept[1].information["epoch"] == BEST
+    assert all(map(torch.equal, kept[0].network.weights, kept[1].network.weights))
 
 
-def test_network_pt_holds_what_predicting_needs(folder, data):
-    kept = torch.load(folder / "network.pt", weights_only=True)
-    assert kept["bias"] is True
-    assert kept["classes"] == list(data.classes)
-    assert kept["image_shape"] is None
+def test_the_model_holds_what_predicting_needs(folder, data):
+    kept = load_model(folder)
+    assert kept.network.bias is True
+    assert kept.classes == data.classes
+    assert kept.image_shape is None
 
 
 @pytest.mark.parametrize("kind", ["standard", "minmax", "none"])
-def test_network_pt_predicts_from_the_numbers_of_the_file(kind, tmp_path):
+def test_the_model_predicts_from_the_numbers_of_the_file(kind, tmp_path):
     rng = np.random.default_rng(0)
     y = np.arange(300) % 3
     X = (np.eye(3)[y] + 0.4 * rng.random((300, 3))) * [1, 3, 0.5] + ([50, -7, 0] if kind != "none" else 0)
@@ -243,12 +244,12 @@ def test_network_pt_predicts_from_the_numbers_of_the_file(kind, tmp_path):
     settings = ["data=arrays", f"data.path={tmp_path / 'mine.npz'}", f"data.standardize={kind}"]
     settings += ["method=bp", "bp.learning_rate=0.02", "network.hidden=[9]", "network.start=he", "epochs=3"]
     summary = experiment.run(configured(*settings), tmp_path)
-    kept = torch.load(tmp_path / "network.pt", weights_only=True)
-    shift, scale = (kept["preprocessing"][key].double().numpy() for key in ("offset", "scale"))
+    kept = load_model(tmp_path)
+    shift, scale = (T.double().numpy() for T in (kept.preprocessing.offset, kept.preprocessing.scale))
     Z = (X[200:] - shift) / scale
-    W = [W.double().numpy() for W in kept["weights"]]
+    W = [W.double().numpy() for W in kept.network.weights]
     Z = np.maximum(Z @ W[0][:-1] + W[0][-1], 0) @ W[1][:-1] + W[1][-1]
-    named = np.array(kept["classes"])[Z.argmax(axis=1)].astype(int)
+    named = np.array(kept.classes)[Z.argmax(axis=1)].astype(int)
     assert summary["test_error"] == pytest.approx(100 * (named != y[200:]).mean())
     assert summary["test_error"] < 60
 

@@ -24,6 +24,7 @@ from runs import TINY, Forked, forked
 from nmfdnn import __version__
 from nmfdnn.__main__ import main as start
 from nmfdnn.files import locked
+from nmfdnn.model import load as load_model
 from nmfdnn.runs import checkpoint
 from nmfdnn.runs.experiment import _Running
 
@@ -35,7 +36,7 @@ def summary(folder: Path) -> dict:
 
 
 def weights(folder: Path) -> list[torch.Tensor]:
-    return torch.load(folder / "network.pt")["weights"]
+    return load_model(folder).network.weights
 
 
 def one_line(printed: str, *words: str) -> str:
@@ -264,7 +265,9 @@ def test_what_was_asked_for_at_first_stays_in_the_summary(run_folder, tmp_path):
 
 def refused(run_folder, tmp_path, *words: str, command: tuple[str, ...] = ()) -> None:
     folder, quoted = run_folder
-    good = {name: (folder / name).read_bytes() for name in ("network.pt", "summary.json", "checkpoint.pt")}
+    good = {
+        name: (folder / name).read_bytes() for name in ("model.safetensors", "summary.json", "checkpoint.pt")
+    }
     status, printed = forked("resume=true", *command, quoted, cwd=tmp_path)
     assert status == 2, printed
     one_line(printed, *words)

@@ -18,6 +18,7 @@ from .. import parallel
 from ..data import Dataset, load
 from ..errors import CheckpointError, ParallelError
 from ..kernels import kernels
+from ..model import MODEL
 from ..network import Layer, Network, build_layers
 from ..records import command, write_metrics, write_summary
 from ..source import Source
@@ -26,7 +27,7 @@ from . import checkpoint
 from .config import Config
 from .memory import require_memory, reset_peak_memory
 from .progress import Progress
-from .results import evaluate, finished, hyperparameters, line, summarise, write_network
+from .results import evaluate, finished, hyperparameters, line, summarise, trained_model
 from .tracking import Tracker
 
 log = logging.getLogger(__name__)
@@ -42,7 +43,7 @@ MAY_CHANGE = ("epochs", "threads", "data.path", "data.root", "data.download")
 def run(config: Config, folder: Path, config_text: str = "", overrides: Sequence[str] = ()) -> dict[str, Any]:
     """Train as `config` says, write everything into `folder`, and return the summary.
 
-    `network.pt` and then `summary.json` are written last: a summary marks a finished run.
+    `model.safetensors` and then `summary.json` are written last: a summary marks a finished run.
 
     Args:
         config: the run.
@@ -109,7 +110,7 @@ def _run(config: Config, folder: Path, config_text: str, overrides: Sequence[str
         running.train()
         kept = Network(progress.weights, config.network.bias, layers)
         summary = summarise(config, data, progress, kept, device, overrides)
-        write_network(folder, kept, progress.kept_epoch, data)
+        trained_model(config, data, progress, kept, config_text).save(folder / MODEL)
         names = ("train_error", "validation_error", "test_error", "train_seconds")
         metrics = {name: summary[name] for name in names if summary[name] is not None}
         described = command(overrides) if config_text else None

@@ -1,4 +1,4 @@
-"""From a network to what is reported of it: a record, warnings, `summary.json` and `network.pt`.
+"""From a network to what is reported of it: a record, warnings, `summary.json` and the model.
 
 Errors are percentages of misclassified samples. Test errors are recorded; nothing is chosen by them.
 """
@@ -16,19 +16,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .. import __version__, files, parallel
+from .. import __version__, parallel
 from ..data import Dataset
 from ..errors import CheckpointError
+from ..model import Model, calibrated, load
 from ..network import Network
 from ..records import Record, read_summary
 from ..source import Source
 from ..training import METHODS, Epoch, Trainer
-from . import checkpoint
 from .config import Config
 from .memory import peak_memory_mb
 from .progress import Progress
 
-NETWORK = "network.pt"
 FAR = 5.0
 """Points, at least, by which the last validation error is above the kept one where that gets a warning."""
 
@@ -157,36 +156,48 @@ def summarise(
         "parameters": network.parameters,
         "train_samples": len(data.train),
         "threads": torch.get_num_threads(),
-        "versions": {
-            "nmfdnn": __version__,
-            "python": platform.python_version(),
-            "torch": torch.__version__,
-            "numpy": np.__version__,
-        },
+        "versions": versions(),
         "git_commit": git_commit(),
         "overrides": list(overrides),
     }
 
 
-def write_network(folder: Path, network: Network, epoch: float, data: Dataset) -> None:
-    """Write `network.pt`: the kept weights and all that predicting with them needs, in plain containers."""
-    state = {
-        "weights": network.weights,
-        "bias": network.bias,
-        "layers": [layer.state() for layer in network.layers],
-        "epoch": epoch,
-        "classes": list(data.classes),
-        "image_shape": None if data.image_shape is None else list(data.image_shape),
-        "preprocessing": data.preprocessing.state(),
+def trained_model(
+    config: Config, data: Dataset, progress: Progress, network: Network, config_text: str
+) -> Model:
+    """The kept weights and all that predicting with them needs; probabilities by the validation part."""
+    temperature = None
+    if data.validation is not None:
+        outputs = torch.cat([network.outputs(part.X) for part in data.validation.passes()])
+        temperature = calibrated(parallel.joined(outputs), data.validation.labels)
+    kept = progress.kept
+    information = {
+        "method": config.method,
+        "data": data.name,
+        "epoch": kept.epoch,
+        **{name: getattr(kept, name) for name in ("train_error", "validation_error", "test_error")},
+        "configuration": config_text,
+        "versions": versions(),
     }
-    files.replace(folder / NETWORK, lambda file: torch.save(state, file))
+    image_shape = data.image_shape
+    return Model(network, data.classes, data.preprocessing, image_shape, temperature, information)
+
+
+def versions() -> dict[str, str]:
+    """Of what a result depends on."""
+    return {
+        "nmfdnn": __version__,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "numpy": np.__version__,
+    }
 
 
 def finished(folder: Path, config: Config, progress: Progress) -> dict[str, Any] | None:
     """The summary of `folder` if it is that of this run with nothing left to do, else None."""
     try:
         summary = read_summary(folder)
-        checkpoint.read(folder / NETWORK, torch.device("cpu"))
+        load(folder)
     except (OSError, ValueError, CheckpointError):
         return None
     same = (summary.get("epochs"), summary.get("epochs_trained")) == (config.epochs, progress.last.epoch)

@@ -1,0 +1,187 @@
+"""A trained model in one file: what takes raw samples to classes.
+
+`model.safetensors` holds tensors and, as JSON in its metadata, everything else: layers, preprocessing, class
+names, the run's configuration and versions. Nothing in it is ever executed.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors
+import safetensors.torch
+import torch
+from scipy.optimize import minimize_scalar
+from torch import Tensor
+
+from . import files
+from .data.preprocessing import Preprocessing
+from .errors import CheckpointError, ConfigError
+from .network import Network, from_state
+
+MODEL = "model.safetensors"
+FORMERLY = "network.pt"
+"""Of runs by versions before 0.2: the same without layers, which were fully connected."""
+
+FORMAT = 1
+"""Of the file; a later one is refused."""
+
+
+@dataclass(frozen=True, eq=False)
+class Model:
+    """A network with what surrounds it, for samples as their source stores them.
+
+    Attributes:
+        network: the weights that were kept.
+        classes: name of each output.
+        preprocessing: fitted on the training part.
+        image_shape: shape of a sample as a picture, for instance (28, 28), or None.
+        temperature: by which outputs are divided for probabilities, fitted on the validation part; None where
+            there was none.
+        information: what else is known: configuration, versions, epoch, errors.
+    """
+
+    network: Network
+    classes: tuple[str, ...]
+    preprocessing: Preprocessing = field(default_factory=Preprocessing)
+    image_shape: tuple[int, ...] | None = None
+    temperature: float | None = None
+    information: Mapping[str, Any] = field(default_factory=dict)
+
+    @torch.no_grad()
+    def outputs(self, X: np.ndarray | Tensor) -> Tensor:
+        """The network's linear outputs n × classes, on its device, for raw samples X (n × …).
+
+        Raises:
+            DataError: samples of another shape, or not finite.
+        """
+        like = self.network.weights[0]
+        return self.network.outputs(self.preprocessing.apply(X, device=like.device, dtype=like.dtype))
+
+    def decision_function(self, X: np.ndarray | Tensor) -> np.ndarray:
+        """Scores n × classes, the highest of which decides."""
+        return self.outputs(X).cpu().numpy()
+
+    def predict(self, X: np.ndarray | Tensor) -> np.ndarray:
+        """Names of the classes of raw samples X (n × …): n strings."""
+        return np.array(self.classes)[self.outputs(X).argmax(dim=1).cpu().numpy()]
+
+    def predict_proba(self, X: np.ndarray | Tensor) -> np.ndarray:
+        """Probabilities n × classes: softmax of the outputs divided by `temperature` (Guo et al. 2017).
+
+        Raises:
+            ConfigError: nothing was held out on which the temperature could have been fitted.
+        """
+        if self.temperature is None:
+            raise ConfigError(
+                "this model's probabilities are not calibrated, because nothing was held out when it was "
+                "trained: train with data.validation above 0, or use decision_function"
+            )
+        return (self.outputs(X).double() / self.temperature).softmax(dim=1).cpu().numpy()
+
+    def save(self, path: str | Path) -> None:
+        """Write the model as one file, whole or not at all."""
+        tensors = {f"weights.{i}": W for i, W in enumerate(self.network.weights)}
+        tensors |= {f"preprocessing.{name}": T for name, T in self._preprocessing().items()}
+        plain = {
+            "format": FORMAT,
+            "bias": self.network.bias,
+            "layers": [layer.state() for layer in self.network.layers],
+            "classes": list(self.classes),
+            "image_shape": self.image_shape,
+            "preprocessing": {"kind": self.preprocessing.kind, "shape": self.preprocessing.shape},
+            "temperature": self.temperature,
+            "information": dict(self.information),
+        }
+        tensors = {name: T.detach().cpu().contiguous() for name, T in tensors.items()}
+        content = safetensors.torch.save(tensors, {"nmfdnn": json.dumps(plain)})
+        files.replace(Path(path), lambda file: file.write(content))
+
+    def _preprocessing(self) -> dict[str, Tensor]:
+        return {"offset": self.preprocessing.offset, "scale": self.preprocessing.scale}
+
+
+def load(path: str | Path, device: torch.device | str = "cpu") -> Model:
+    """The model of a run's folder, or of a file that `Model.save` wrote, on a device.
+
+    Raises:
+        CheckpointError: there is none, it is damaged, or of a later version.
+    """
+    path = Path(path)
+    if path.is_dir():
+        names = [name for name in (MODEL, FORMERLY) if (path / name).exists()]
+        if not names:
+            raise CheckpointError(
+                f"{path} holds no {MODEL}: the run has not ended; continue it with nmfdnn resume=true "
+                f"hydra.run.dir={path}"
+            )
+        path = path / names[0]
+    if not path.is_file():
+        raise CheckpointError(f"{path} is no file: give the folder of a run, or its {MODEL}")
+    try:
+        if path.suffix == ".pt":
+            return _former(torch.load(path, map_location=device, weights_only=True))
+        with safetensors.safe_open(path, framework="pt", device=str(device)) as file:
+            plain = json.loads((file.metadata() or {})["nmfdnn"])
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no dictionary)
+        if plain["format"] > FORMAT:
+            raise CheckpointError(f"{path} is of a later version of nmfdnn: update nmfdnn to read it")
+        count = len(plain["layers"])
+        return Model(
+            Network(
+                [tensors[f"weights.{i}"] for i in range(count)],
+                plain["bias"],
+                tuple(from_state(state) for state in plain["layers"]),
+            ),
+            tuple(plain["classes"]),
+            Preprocessing.from_state(
+                {
+                    **plain["preprocessing"],
+                    "offset": tensors["preprocessing.offset"],
+                    "scale": tensors["preprocessing.scale"],
+                }
+            ),
+            None if plain["image_shape"] is None else tuple(plain["image_shape"]),
+            plain["temperature"],
+            plain["information"],
+        )
+    except CheckpointError:
+        raise
+    except Exception as error:  # a damaged or foreign file can fail in any way
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise CheckpointError(f"{path} is damaged, or no model of nmfdnn: {reason}") from error
+
+
+def _former(state: dict[str, Any]) -> Model:
+    shape = state["image_shape"]
+    return Model(
+        Network(state["weights"], state["bias"]),
+        tuple(state["classes"]),
+        Preprocessing.from_state(state["preprocessing"]),
+        None if shape is None else tuple(shape),
+        information={"epoch": state["epoch"]},
+    )
+
+
+def calibrated(outputs: Tensor, labels: Tensor) -> float:
+    """The temperature T > 0 for which softmax(outputs/T) has the least log-loss on these labels (n).
+
+    Args:
+        outputs: n × classes, n ≥ 1.
+        labels: n, int64.
+    """
+    outputs = outputs.double()
+    outputs = outputs - outputs.mean(dim=1, keepdim=True)
+    size = float(outputs.square().mean().sqrt()) or 1.0
+
+    def loss(log_temperature: float) -> float:
+        scaled = outputs / (size * math.exp(log_temperature))
+        return float(torch.nn.functional.cross_entropy(scaled, labels))
+
+    return size * math.exp(minimize_scalar(loss, bounds=(-7, 7), method="bounded").x)
