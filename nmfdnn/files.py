@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from itertools import count
@@ -49,6 +50,15 @@ def replace(path: Path, write: Callable[[BinaryIO], object], previous: Path | No
         if not isinstance(cause, OSError):
             raise
         raise named(cause, path) from None
+
+
+def replace_by_name(path: Path, write: Callable[[str], object]) -> None:
+    """`replace` for a function that wants a file's name: it writes a temporary one of the same ending."""
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
+        temporary = Path(folder) / path.name
+        write(str(temporary))
+        content = temporary.read_bytes()
+    replace(path, lambda file: file.write(content))
 
 
 def replace_text(path: Path, text: str) -> None:

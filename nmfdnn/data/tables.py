@@ -28,13 +28,40 @@ def read_table(path: Path, target: str | None) -> tuple[np.ndarray, np.ndarray, 
 
     Raises `DataError` where features are text or missing.
     """
-    table = _read_parquet(path) if path.suffix.lower() in PARQUET else _read_text(path)
+    table = _read(path)
     names = [str(name) for name in table.columns]
     if len(names) < 2 or len(table) == 0:
         found = f"{len(table)} rows of {len(names)}"
         raise bad_file(path, "rows of at least one feature and a label", found, "write one sample a row")
     target = _target(path, names, target)
-    at = names.index(target)
+    return *_split(path, table, names.index(target)), target
+
+
+def read_features(path: Path, count: int, target: str | None) -> tuple[np.ndarray, np.ndarray | None]:
+    """Features X (n × ``count``, float64) of a table that may have labels y (n) in one column more, or None.
+
+    Which column that is, is found as in `read_table`. Raises `DataError` as that does, and for another number
+    of columns.
+    """
+    table = _read(path)
+    names = [str(name) for name in table.columns]
+    if len(names) == count and target is None:
+        table = table.assign(**{" ": 0})
+        return _split(path, table, count)[0], None
+    if len(names) != count + 1:
+        expected = f"{count} columns of features, and at most one of labels"
+        raise bad_file(path, expected, f"{len(names)}", "give the columns that the model was trained on")
+    return _split(path, table, names.index(_target(path, names, target)))
+
+
+def _read(path: Path) -> pandas.DataFrame:
+    return _read_parquet(path) if path.suffix.lower() in PARQUET else _read_text(path)
+
+
+def _split(path: Path, table: pandas.DataFrame, at: int) -> tuple[np.ndarray, np.ndarray]:
+    """Features and labels of a table whose column number ``at`` is the labels'."""
+    names = [str(name) for name in table.columns]
+    target = names[at]
     y, X = table.iloc[:, at], table.iloc[:, [i for i in range(len(names)) if i != at]]
     unknown = {
         str(name): _first_text(column) for name, column in X.items() if column.dtype.kind not in "fiub"
@@ -55,7 +82,7 @@ def read_table(path: Path, target: str | None) -> tuple[np.ndarray, np.ndarray, 
         found = f"missing or infinite ones in {_listed(columns)}"
         raise bad_file(path, "a number in every place", found, remedy)
     labels = y.to_numpy()
-    return values, labels.astype(str) if labels.dtype.kind in "OTM" else labels, target
+    return values, labels.astype(str) if labels.dtype.kind in "OTM" else labels
 
 
 def _target(path: Path, names: list[str], target: str | None) -> str:
