@@ -1,22 +1,30 @@
 """ReLU networks trained by alternating nonnegative matrix factorizations, without backpropagation.
 
-`nmfdnn.load(path)` is the model that a run has left; see `nmfdnn.model`.
+`nmfdnn.train("experiment=best", "data=digits")` trains as the command line does, see `nmfdnn.api`;
+`nmfdnn.load(path)` is the model that a run has left, see `nmfdnn.model`.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from .version import __version__
+
 if TYPE_CHECKING:
+    from .api import Trained, train
     from .model import Model, load
 
-__version__ = "0.1.0"
-__all__ = ["Model", "__version__", "load"]
+__all__ = ["Model", "Trained", "__version__", "load", "train"]
 
 
 def __getattr__(name: str) -> Any:
-    if name in ("Model", "load"):  # PyTorch takes seconds to load: not before it is needed
+    # PyTorch takes seconds to load: not before it is needed.
+    if name in ("Model", "load"):
         from . import model
 
         return getattr(model, name)
+    if name in ("Trained", "train"):
+        from . import api
+
+        return getattr(api, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

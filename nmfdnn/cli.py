@@ -26,7 +26,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
-from . import __version__, parallel
+from . import parallel
 from .data import SCHEMAS
 from .errors import CheckpointError, ConfigError, NmfdnnError, ParallelError
 from .files import fresh_folder, locked, made_folder, replace_text
@@ -35,6 +35,7 @@ from .runs import checkpoint
 from .runs.config import Config
 from .runs.experiment import MAY_CHANGE, run
 from .text import print_anything
+from .version import __version__
 
 RESOLVED, OVERRIDES = "config.yaml", "overrides.yaml"
 REMEDIES = {
@@ -173,15 +174,17 @@ def _job(cfg: DictConfig) -> float | None:
 
 
 def _with_others(*arguments: Any) -> dict[str, Any]:
-    """`_run`; where another rank was lost, after the time in which a launcher ends this one as well."""
+    """The same; errors about lost ranks wait until a launcher had time to end this one as well."""
     try:
-        return _run(*arguments)
+        return start_or_continue(*arguments)
     except ParallelError:
         time.sleep(LAUNCHER_SECONDS)
         raise
 
 
-def _run(cfg: DictConfig, folder: Path, overrides: list[str], of_hydra: list[str]) -> dict[str, Any]:
+def start_or_continue(
+    cfg: DictConfig, folder: Path, overrides: list[str], of_hydra: list[str]
+) -> dict[str, Any]:
     """Start or continue the run of `folder`, which this process holds."""
     resume = to_config(cfg).resume
     cfg.resume = False  # a property of this invocation, not of the run

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .. import __version__, parallel
+from .. import parallel
 from ..data import Dataset
 from ..errors import CheckpointError
 from ..model import Model, calibrated, load
@@ -24,6 +24,7 @@ from ..network import Network
 from ..records import Record, read_summary
 from ..source import Source
 from ..training import METHODS, Epoch, Trainer
+from ..version import __version__
 from .config import Config
 from .memory import peak_memory_mb
 from .progress import Progress

@@ -21,10 +21,11 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 from PIL import Image
 
-from .. import __version__, files
+from .. import files
 from ..records import command
 from ..runs.tracking import DESCRIPTIONS, read_pictures
 from ..text import one_line, print_anything
+from ..version import __version__
 from .charts import Axis, Series, chart, numeric, ordinal
 from .compare import (
     CONFIG,
