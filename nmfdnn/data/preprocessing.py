@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from ..errors import DataError
+from .folder import Stored
 
 CHOICES = ("auto", "standard", "minmax", "none")
 VALUES_AT_ONCE = 1 << 22  # 32 MB in float64, where a copy of all rows would double the memory
@@ -37,35 +38,41 @@ class Preprocessing:
     scale: Tensor = field(default_factory=lambda: torch.tensor(1.0, dtype=torch.float64))
 
     @classmethod
-    def fit(cls, kind: str, X: np.ndarray, rows: np.ndarray, maximum: float = 1.0) -> Preprocessing:
-        """Fit to the given ``rows`` of ``X`` (n × ...) alone; ``maximum`` stands for 1 where kind is "none".
+    def fit(
+        cls,
+        kind: str,
+        X: np.ndarray | Stored,
+        rows: np.ndarray,
+        low: np.ndarray,
+        high: np.ndarray,
+        maximum: float = 1.0,
+    ) -> Preprocessing:
+        """Fit to the given ``rows`` of ``X`` (n × ...) alone.
 
-        "auto" is "standard" for a table (n × features) and "none" for bytes and for pictures; in pictures of
-        other numbers, the largest magnitude in these rows stands for 1.
+        ``low`` and ``high`` are the least and largest value of each feature in these rows; ``maximum`` stands
+        for 1 where kind is "none". "auto" is "standard" for a table (n × features) and "none" for bytes and
+        for pictures; in pictures of other numbers, the largest magnitude in these rows stands for 1. Only
+        "standard" reads the rows, twice.
         Raises `DataError` if no feature varies, or if one varies by more than float64 can hold.
         """
         shape = X.shape[1:]
-        first = X[rows[:1]]
-        if all((X[rows[part]] == first).all() for part in parts(len(rows), first.size)):
+        if (low == high).all():
             raise DataError(
                 f"all features are constant in the {len(rows)} training samples, there is nothing to learn: "
                 "check how X was made, or take more samples"
             )
         if kind == "auto" and X.ndim > 2 and X.dtype != np.uint8:
-            # Compared as they are: the magnitude of the lowest integer is no integer of its type.
-            extremes = [(X[rows[part]].max(), X[rows[part]].min()) for part in parts(len(rows), first.size)]
-            kind, maximum = "none", max(max(float(high), -float(low)) for high, low in extremes)
+            kind, maximum = "none", max(float(high.max()), -float(low.min()))
         elif kind == "auto":
             kind = "none" if X.dtype == np.uint8 else "standard"
         if kind == "none":
             return cls(kind, shape, scale=torch.tensor(maximum, dtype=torch.float64))
 
         def values() -> Iterator[np.ndarray]:
-            for part in parts(len(rows), first.size):
-                yield X[rows[part]].reshape(-1, first.size).astype(np.float64)
+            for part in parts(len(rows), low.size):
+                yield X[rows[part]].reshape(-1, low.size).astype(np.float64)
 
-        low = np.min([part.min(axis=0) for part in values()], axis=0)
-        high = np.max([part.max(axis=0) for part in values()], axis=0)
+        low, high = (extreme.reshape(-1).astype(np.float64) for extreme in (low, high))
         # In units of a power of two, squares neither overflow nor vanish, and nothing is rounded.
         largest = np.maximum(np.abs(low), np.abs(high))
         unit = np.ldexp(1.0, np.frexp(largest)[1] - 1)

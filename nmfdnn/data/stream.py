@@ -1,0 +1,206 @@
+"""Samples that stay in their files: read ahead in the background, in blocks, with bounded memory.
+
+Legend: a block is `block` neighbouring samples; a slot is room for one block in memory. An epoch draws its batches
+from a window of whole blocks before it goes on (`source.blockwise`), so that a block is read when its window
+begins and its slot is free when the window ends. With room for two windows the next one is read meanwhile.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from queue import SimpleQueue
+from threading import Event, Thread
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .. import parallel
+from ..source import Batch
+from .folder import Stored
+from .preprocessing import Preprocessing
+
+BLOCKS = 1024
+"""Blocks in a window: so many that each may hold one class alone."""
+
+PARTS = 16
+"""Parts of a pass for each window."""
+
+
+@dataclass(frozen=True, eq=False)
+class Stream:
+    """The samples `rows` (increasing) of `stored`, with the labels of each (n), as `preprocessing` makes them.
+
+    At most about `memory` bytes of samples are held at a time, besides the batches handed out. Over several ranks
+    each reads an equal part of the samples, in order.
+    """
+
+    stored: Stored
+    rows: np.ndarray
+    labels: Tensor
+    preprocessing: Preprocessing
+    dtype: torch.dtype
+    memory: float
+
+    @property
+    def features(self) -> int:
+        return math.prod(self.stored.shape[1:])
+
+    @property
+    def device(self) -> torch.device:
+        return self.labels.device
+
+    @property
+    def block(self) -> int:
+        return max(1, self._half // BLOCKS)
+
+    @property
+    def window(self) -> int:
+        return self.block * max(1, self._half // self.block)
+
+    @property
+    def _half(self) -> int:
+        """Samples in half of the memory."""
+        return int(self.memory / 2 / (self.features * self.dtype.itemsize))
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def take(self, rows: Tensor) -> Batch:
+        here, mine = self._here(rows)
+        sorted_, places = np.unique(here, return_inverse=True)
+        X = self._read(sorted_)[torch.from_numpy(places)]
+        return self._batch(X, rows, mine)
+
+    def batches(self, order: Sequence[Tensor]) -> Iterator[Batch]:
+        """`take` for each of these in turn, ahead of time where they come from one window after another."""
+        places = [self._here(rows) for rows in order]
+        ends = np.cumsum([len(here) for here, _ in places])
+        needs = _Needs(np.concatenate([here for here, _ in places]) // self.block, ends)
+        slots = min(len(needs.blocks), 2 * (self.window // self.block))
+        if needs.most > slots:
+            yield from map(self.take, order)
+            return
+        pool = torch.empty(slots, self.block, self.features, dtype=self.dtype)
+        flat = pool.view(-1, self.features)
+        slot_of = np.zeros(math.ceil(len(self) / self.block), np.int64)
+
+        def read(block: int, slot: int) -> None:
+            first, last = self._share(parallel.rank())
+            start = block * self.block
+            first, last = max(first, start), min(last, start + self.block)
+            pool[slot, first - start : last - start] = self._read(np.arange(first, last))
+
+        with _Reader(read, needs.blocks, slots) as reader:
+            have = freed = 0
+            for rows, (here, mine), need, done in zip(order, places, needs.needed, needs.done, strict=True):
+                while have < need:
+                    block, slot = reader.next()
+                    slot_of[block] = slot
+                    have += 1
+                X = flat[torch.from_numpy(slot_of[here // self.block] * self.block + here % self.block)]
+                for block in needs.by_end[freed:done]:
+                    reader.release(slot_of[block])
+                freed = max(freed, done)
+                yield self._batch(X, rows, mine)
+
+    def passes(self) -> Iterator[Batch]:
+        shares = [self._share(rank) for rank in range(parallel.ranks())]
+        count = math.ceil(max(last - first for first, last in shares) / max(1, self.window // PARTS))
+        edges = [np.linspace(first, last, count + 1).astype(np.int64) for first, last in shares]
+        parts = zip(*(zip(edge[:-1], edge[1:], strict=True) for edge in edges), strict=True)
+        return self.batches([torch.cat([torch.arange(*piece) for piece in part]) for part in parts])
+
+    def sample(self, count: int) -> Tensor:
+        order = torch.randperm(len(self), generator=torch.Generator().manual_seed(0))
+        return order[:count].to(self.device)
+
+    def _share(self, rank: int) -> tuple[int, int]:
+        """First and last sample of a rank."""
+        n, ranks = len(self), parallel.ranks()
+        return n * rank // ranks, n * (rank + 1) // ranks
+
+    def _here(self, rows: Tensor) -> tuple[np.ndarray, Tensor | None]:
+        """Those of these samples that this rank reads, and their places; None for all."""
+        if parallel.ranks() == 1:
+            return rows.cpu().numpy(), None
+        first, last = self._share(parallel.rank())
+        mine = ((rows >= first) & (rows < last)).nonzero().flatten()
+        return rows[mine].cpu().numpy(), mine
+
+    def _read(self, samples: np.ndarray) -> Tensor:
+        """These samples (increasing) in memory of the host."""
+        return self.preprocessing.apply(self.stored[self.rows[samples]], dtype=self.dtype)
+
+    def _batch(self, X: Tensor, rows: Tensor, mine: Tensor | None) -> Batch:
+        here = rows if mine is None else rows[mine]
+        return Batch(X.to(self.device), self.labels[here.to(self.device)], len(rows), mine)
+
+
+class _Needs:
+    """Which blocks a sequence of batches needs, and when; from the block of each sample (N) in their order.
+
+    Attributes:
+        blocks: those needed, in the order in which they first are.
+        by_end: the same in the order in which they last are.
+        needed, done: for each batch, of how many blocks it or one before is the first, or the last, with a need.
+        most: blocks, at most, between their first and last need at the same time.
+    """
+
+    def __init__(self, blocks: np.ndarray, ends: np.ndarray) -> None:
+        places = np.arange(len(blocks))
+        first = np.full(blocks.max(initial=-1) + 1, -1)
+        last = first.copy()
+        first[blocks[::-1]] = places[::-1]  # of equal indices the last assignment counts
+        last[blocks] = places
+        found = np.flatnonzero(last >= 0)
+        self.blocks = found[np.argsort(first[found])]
+        self.by_end = found[np.argsort(last[found])]
+        self.needed = np.searchsorted(first[self.blocks], ends)
+        self.done = np.searchsorted(last[self.by_end], ends)
+        self.most = int(max(self.needed - np.concatenate([[0], self.done[:-1]]), default=0))
+
+
+class _Reader:
+    """A thread that fills slots with one block after another, as they get free; it ends with the context."""
+
+    def __init__(self, read: Callable[[int, int], None], blocks: np.ndarray, slots: int) -> None:
+        self._free: SimpleQueue[int] = SimpleQueue()
+        self._ready: SimpleQueue[tuple[int, int] | BaseException] = SimpleQueue()
+        self._ended = Event()
+        for slot in range(slots):
+            self.release(slot)
+
+        def run() -> None:
+            try:
+                for block in blocks:
+                    slot = self._free.get()
+                    if self._ended.is_set():
+                        return
+                    read(block, slot)
+                    self._ready.put((block, slot))
+            except BaseException as error:  # whatever it is, those who wait must know
+                self._ready.put(error)
+
+        self._thread = Thread(target=run, daemon=True)
+
+    def next(self) -> tuple[int, int]:
+        """The next block and its slot, as soon as it is read; raises what went wrong with it."""
+        found = self._ready.get()
+        if isinstance(found, BaseException):
+            raise found
+        return found
+
+    def release(self, slot: int) -> None:
+        self._free.put(slot)
+
+    def __enter__(self) -> _Reader:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ended.set()
+        self.release(0)  # a thread that waits for one wakes up
+        self._thread.join()
