@@ -32,25 +32,30 @@ def read_arrays(config: Arrays) -> Raw:
     """
     require(config.path not in ("", "???"), "data.path", "the path of a file or folder", config.path)
     path = expand(config.path, "data.path")
-    X: np.ndarray | Stored
     if not path.is_dir() and not path.is_file():
         expected = "an .npz, .csv or .parquet file or a folder of .npy files"
         raise bad_file(path, expected, "nothing there", "set data.path to your data")
     if path.is_file() and path.suffix.lower() in (*TEXT, *PARQUET):
-        X, found, column = read_table(path, config.target)
+        table, y, column = read_table(path, config.target)
         remedy = f"is {column} the label's column? If not, set data.target to the one that is"
-        y, test = _labels(path, found, len(X), f"the column {column}", remedy), None
-    else:
-        allowed = "null for an .npz file or a folder, whose labels are y"
-        require(config.target is None, "data.target", allowed, config.target)
-        arrays = read_folder(path) if path.is_dir() else read_npz(path)
-        X = _samples(path, arrays["X"], "X")
-        y = _labels(path, arrays["y"], len(X), "y")
-        test = _test_set(path, arrays, X, y) if "X_test" in arrays else None
+        return _raw(path, table, _labels(path, y, len(table), f"the column {column}", remedy))
+    allowed = "null for an .npz file or a folder, whose labels are y"
+    require(config.target is None, "data.target", allowed, config.target)
+    arrays: dict[str, Any] = read_folder(path) if path.is_dir() else read_npz(path)
+    X = _samples(path, arrays["X"], "X")
+    y = _labels(path, arrays["y"], len(X), "y")
+    return _raw(path, X, y, _test_set(path, arrays, X, y) if "X_test" in arrays else None)
+
+
+def _raw(
+    path: Path,
+    X: np.ndarray | Stored,
+    y: np.ndarray,
+    test: tuple[np.ndarray | Stored, np.ndarray] | None = None,
+) -> Raw:
     classes, labels = np.unique(y, return_inverse=True)
     if len(classes) < 2:
         raise bad_file(path, "at least 2 classes", f"{len(classes)}", "add samples of other classes")
-
     if test is not None:
         test = test[0], np.searchsorted(classes, test[1])
     maximum = 255 if X.dtype == np.uint8 else 1

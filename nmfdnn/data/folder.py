@@ -137,7 +137,11 @@ def read_folder(folder: Path) -> dict[str, np.ndarray | Stored]:
     their numbers, likewise X_test.npy … Raises `DataError` for anything but plain arrays whose sizes, shapes
     and types agree; no samples are read.
     """
-    names = sorted(path.name for path in folder.iterdir())
+    try:
+        names = sorted(os.listdir(folder))
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise bad_file(folder, "a readable folder", reason, "check that you may read it") from error
     arrays: dict[str, np.ndarray | Stored] = {}
     tested = any(re.fullmatch(r"[Xy]_test(_\d+)?\.npy", name) for name in names)
     for end in ("", "_test") if tested else ("",):
@@ -173,7 +177,7 @@ def _stored(folder: Path, paths: list[Path], key: str) -> Stored:
     for path in paths:
         with _opened(path, key) as file:
             status = os.fstat(file.fileno())
-            shape, columns_first, dtype = read_header(path, key, file, status.st_size, EXAMPLE)
+            shape, columns_first, dtype, offset = read_header(path, key, file, status.st_size, EXAMPLE)
             if columns_first:
                 remedy = f"write it row by row: numpy.save(path, numpy.ascontiguousarray({key}))"
                 raise bad_file(path, f"{key} in C order", "Fortran order", remedy)
@@ -182,21 +186,22 @@ def _stored(folder: Path, paths: list[Path], key: str) -> Stored:
                 found = f"{shape[1:]} of {dtype} beside {kinds[0][0]} of {kinds[0][1]} in {paths[0].name}"
                 raise bad_file(path, "samples of one shape and type in all files", found, "prepare all alike")
             rows = shape[0] if shape else 0
-            shards.append(Shard(path, file.tell(), rows, (status.st_size, status.st_mtime_ns)))
+            shards.append(Shard(path, offset, rows, (status.st_size, status.st_mtime_ns)))
     n = sum(shard.rows for shard in shards)
     return Stored(tuple(shards), (n, *shape[1:]) if shape else (), dtype)
 
 
 def _labels(paths: list[Path], X: Stored, key: str) -> np.ndarray:
     arrays: list[np.ndarray] = []
-    check_memory(4 * sum(path.stat().st_size for path in paths), f"{paths[0].parent}: {key}", "store narrower labels")
     for path, shard in zip(paths, X.shards, strict=True):
         with _opened(path, key) as file:
-            read_header(path, key, file, os.fstat(file.fileno()).st_size, EXAMPLE)
+            size = os.fstat(file.fileno()).st_size
+            check_memory(4 * size, f"{path}: reading these labels", "store one number for each sample")
+            read_header(path, key, file, size, EXAMPLE)
             file.seek(0)
             y = np.lib.format.read_array(file, allow_pickle=False)
         if y.shape[:1] != (shard.rows,):
-            expected = f"one label for each of the {shard.rows} samples in {shard.path.name}"
+            expected = f"one label in {key} for each of the {shard.rows} samples"
             raise bad_file(path, expected, f"shape {y.shape}", "store as many labels as samples")
         if arrays and (y.dtype.kind, y.shape[1:]) != (arrays[0].dtype.kind, arrays[0].shape[1:]):
             found = f"{y.shape[1:]} of {y.dtype} beside {arrays[0].shape[1:]} of {arrays[0].dtype}"

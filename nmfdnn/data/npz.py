@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 import zipfile
 from pathlib import Path
@@ -13,6 +14,7 @@ from ..errors import DataError
 from .files import bad_file, check_memory
 
 EXAMPLE = "write it with numpy.savez(path, X=X, y=y)"
+HEADER = 1 << 16  # bytes; NumPy writes and reads shorter ones
 SPARSE = {"data", "format", "shape"}  # what scipy.sparse.save_npz writes, among others
 
 
@@ -70,15 +72,16 @@ def _wanted(path: Path, keys: list[str]) -> list[str]:
 
 def read_header(
     path: Path, key: str, member: IO[bytes], size: int, remedy: str = EXAMPLE
-) -> tuple[tuple[int, ...], bool, np.dtype]:
-    """Shape, whether in Fortran's order, and type of an array of `size` bytes; leaves `member` at its values.
+) -> tuple[tuple[int, ...], bool, np.dtype, int]:
+    """Shape, whether in Fortran's order, type and place of the values of an array of `size` bytes.
 
     Raises `DataError` unless they are plain values and as many as there are bytes.
     """
     try:
-        major = np.lib.format.read_magic(member)[0]
+        start = io.BytesIO(member.read(HEADER))  # a header may claim any length
+        major = np.lib.format.read_magic(start)[0]
         read = np.lib.format.read_array_header_1_0 if major == 1 else np.lib.format.read_array_header_2_0
-        shape, columns_first, dtype = read(member)
+        shape, columns_first, dtype = read(start)
     except Exception as error:  # a damaged or hostile header can fail in any way
         reason = str(error) or type(error).__name__
         raise bad_file(path, f"a plain array in {key}", f"a damaged one ({reason})", remedy) from error
@@ -90,8 +93,8 @@ def read_header(
             else f"store plain labels: {key}.astype(str)"
         )
         raise bad_file(path, f"plain values in {key}", f"objects of Python, shape {shape}", remedy)
-    expected = member.tell() + math.prod(shape) * dtype.itemsize
+    expected = start.tell() + math.prod(shape) * dtype.itemsize
     if min(shape, default=0) < 0 or expected != size:
         found = f"{size} bytes for shape {shape} of {dtype}"
         raise bad_file(path, f"{expected} bytes in {key}", found, remedy)
-    return shape, columns_first, dtype
+    return shape, columns_first, dtype, start.tell()
