@@ -30,6 +30,7 @@ the methods are applied to is taken as it is: products AᵀR must be representab
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -270,6 +271,39 @@ def factor_unchecked(A: Tensor, method: str, delta: float, *, sharded: bool = Fa
     return EighFactors(Q, _cut(s, delta) * u, sharded, A)
 
 
+@torch.no_grad()
+def factor_parts(parts: Iterable[Tensor], method: str, delta: float) -> Factors:
+    """`factor` of all parts (nᵢ × k) on each other, on all ranks; to be used `on_rows` of any samples.
+
+    More parts than one, or those of many ranks, are reduced to a triangle with the same Gram matrix, at full
+    precision (Demmel, Grigori, Hoemmen & Langou 2012).
+
+    Raises:
+        NotFiniteError, SingularMatrixError: as `factor` does.
+    """
+    whole: Tensor | None = None
+    for part in parts:
+        whole = part if whole is None else _triangle(torch.cat([_triangle(whole), part]))
+    assert whole is not None  # for the type checker: there are samples
+    if parallel.ranks() > 1:
+        whole = _triangles(whole)
+    return factor(whole, method, delta)
+
+
+def _triangle(A: Tensor) -> Tensor:
+    """R (min(n, k) × k) with RᵀR = AᵀA for A (n × k)."""
+    return torch.linalg.qr(A, mode="r").R
+
+
+def _triangles(A: Tensor) -> Tensor:
+    """The triangles of all ranks (ranks · k × k), on every rank, for the rows A (n × k) that each has."""
+    k = A.shape[1]
+    found = A.new_zeros(parallel.ranks(), k, k)
+    triangle = _triangle(A)
+    found[parallel.rank(), : len(triangle)] = triangle
+    return parallel.total(found).view(-1, k)
+
+
 def _cut(s: Tensor, delta: float) -> Tensor:
     """Singular values s (r, descending), with ∞ where s ≤ δ s₁."""
     return torch.where(s <= delta * s[:1], math.inf, s)
@@ -324,17 +358,9 @@ def svd(A: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def _sharded_svd(A: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """`svd` of a matrix whose rows are shared out, P being those that are here.
-
-    Each rank's rows have the Gram matrix of a triangle, so that the SVD of all triangles has s and Q, at full
-    precision (Demmel, Grigori, Hoemmen & Langou 2012).
-    """
-    k = A.shape[1]
-    triangles = A.new_zeros(parallel.ranks(), k, k)
-    triangle = torch.linalg.qr(A, mode="r").R
-    triangles[parallel.rank(), : len(triangle)] = triangle
-    _, s, Qh = svd(parallel.total(triangles).view(-1, k))
-    return A @ (Qh.T / s), s, Qh
+    """`svd` of a matrix whose rows are shared out, P being those that are here; see `factor_parts`."""
+    _, s, Qh = svd(_triangles(A))
+    return A @ (Qh.T / _cut(s, torch.finfo(s.dtype).eps)), s, Qh
 
 
 def _eigh(A: Tensor, sharded: bool = False) -> tuple[Tensor, Tensor]:

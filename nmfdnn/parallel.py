@@ -133,6 +133,14 @@ def largest(T: Tensor) -> Tensor:
     return torch.where(bad > 0, torch.nan, found)
 
 
+def whole(X: Tensor, mine: Tensor | None, samples: int) -> Tensor:
+    """All rows (samples × …) of a matrix on every rank, for X, the rows that are here, and their places."""
+    if mine is None:
+        return X
+    found = X.new_zeros(samples, *X.shape[1:])
+    return total(found.index_copy_(0, mine, X))
+
+
 def norm(R: Tensor) -> Tensor:
     """‖R‖ (Frobenius) of a matrix whose rows are shared out; 0-d."""
     return total(R.norm().square()).sqrt()

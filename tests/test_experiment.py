@@ -132,8 +132,8 @@ def test_patience_stops_and_keeps_the_best(tmp_path):
 def test_a_run_that_diverges_says_so_and_keeps_its_records(tmp_path, monkeypatch):
     update = AlternatingTrainer.update
 
-    def explode(self, X, Y):
-        codes = update(self, X, Y)
+    def explode(self, batch):
+        codes = update(self, batch)
         if self.updates > 6:
             self.weights[0] = self.weights[0] * float("nan")
         return codes

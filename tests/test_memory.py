@@ -7,6 +7,7 @@ import torch
 from runs import TINY, configured
 
 from nmfdnn.errors import ConfigError
+from nmfdnn.network import dense
 from nmfdnn.runs import memory
 from nmfdnn.runs.experiment import run
 
@@ -14,15 +15,15 @@ CPU = torch.device("cpu")
 
 
 def needed(*overrides: str, widths=(100, 30, 20, 10), samples=50) -> int:
-    return memory.needed_bytes(configured("network.bias=true", *overrides), list(widths), samples)
+    return memory.needed_bytes(configured("network.bias=true", *overrides), dense(*widths), samples)
 
 
 WEIGHTS, CODES = 101 * 30 + 31 * 20 + 21 * 10, 50 * 60
 
 
 def test_what_is_counted():
-    assert memory.parameters([100, 30, 20, 10], bias=True) == WEIGHTS
-    assert memory.parameters([100, 30, 20, 10], bias=False) == 100 * 30 + 30 * 20 + 20 * 10
+    assert memory.parameters(dense(100, 30, 20, 10), bias=True) == WEIGHTS
+    assert memory.parameters(dense(100, 30, 20, 10), bias=False) == 100 * 30 + 30 * 20 + 20 * 10
     assert needed("method=bp") == 4 * (5 * WEIGHTS + CODES)
     svd = ("method=nmf", "solver.method=svd")
     assert needed(*svd) == 4 * (3 * WEIGHTS + CODES)
@@ -51,11 +52,11 @@ def test_a_network_that_cannot_fit_is_refused_with_its_size(method, hidden, tmp_
 @pytest.mark.parametrize("method", ["nmf", "jacobi", "bp"])
 def test_the_limit_is_what_is_free(method, monkeypatch):
     config = configured(f"method={method}")
-    need = memory.needed_bytes(config, [100, 30, 10], 50)
+    need = memory.needed_bytes(config, dense(100, 30, 10), 50)
     for available, fits in ((need, True), (need - 1, False), (None, True)):
         monkeypatch.setattr(memory, "available_bytes", lambda _, available=available: available)
         if fits:
-            memory.require_memory(config, [100, 30, 10], 50, CPU)
+            memory.require_memory(config, dense(100, 30, 10), 50, CPU)
         else:
             with pytest.raises(ConfigError):
-                memory.require_memory(config, [100, 30, 10], 50, CPU)
+                memory.require_memory(config, dense(100, 30, 10), 50, CPU)

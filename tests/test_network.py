@@ -10,17 +10,18 @@ import oracle
 import pytest
 import torch
 
-import nmfdnn.network
 from nmfdnn.errors import ConfigError
 from nmfdnn.network import (
     Network,
     NetworkConfig,
     code_scales,
+    dense,
     one_hot,
     random_weights,
     rescaled,
     root_mean_square,
 )
+from nmfdnn.network import network as network_module
 
 WIDTHS = [6, 8, 5, 3]
 
@@ -53,7 +54,7 @@ def test_widths_and_parameters(bias, put, rng):
 def test_outputs_in_pieces_equal_the_whole(put, rng, monkeypatch):
     X, network = put(rng.random((20, 6))), Network([put(w) for w in weights(rng, True)], True)
     whole = network.outputs(X)
-    monkeypatch.setattr(nmfdnn.network, "ROWS_AT_ONCE", 7)
+    monkeypatch.setattr(network_module, "ROWS_AT_ONCE", 7)
     assert network.outputs(X).shape == (20, 3)
     assert oracle.error(network.outputs(X), whole) < 1e-14
 
@@ -80,7 +81,7 @@ def test_one_hot(dtype, device):
 @pytest.mark.parametrize("start", ["he", "uniform", "pretrained"])
 def test_variance_of_random_weights(start, bias, device, dtype):
     like = torch.empty(0, dtype=dtype, device=device)
-    W, V = random_weights([400, 300, 10], bias, start, torch.Generator().manual_seed(0), like)
+    W, V = random_weights(dense(400, 300, 10), bias, start, torch.Generator().manual_seed(0), like)
     assert (W.shape, V.shape) == ((400 + bias, 300), (300 + bias, 10))
     assert (W.dtype, W.device, W.requires_grad) == (dtype, like.device, False)
     if bias:
@@ -97,7 +98,7 @@ def test_variance_of_random_weights(start, bias, device, dtype):
 def test_seed_of_random_weights(device):
     def draw(seed: int, dtype: torch.dtype) -> torch.Tensor:
         like = torch.empty(0, dtype=dtype, device=device)
-        return random_weights([6, 4], False, "he", torch.Generator().manual_seed(seed), like)[0]
+        return random_weights(dense(6, 4), False, "he", torch.Generator().manual_seed(seed), like)[0]
 
     assert torch.equal(draw(0, torch.float64), draw(0, torch.float64))
     assert torch.equal(draw(0, torch.float64).float(), draw(0, torch.float32))
@@ -123,7 +124,7 @@ def test_bad_configuration(arguments, message):
 def test_rescaled_networks_have_codes_of_one_and_the_same_outputs(bias, unit, device, dtype):
     g = torch.Generator().manual_seed(0)
     X = torch.rand((40, 6), generator=g, dtype=torch.float64).to(device, dtype)
-    network = Network(random_weights([6, 9, 5, 3], bias, "he", g, like=X), bias)
+    network = Network(random_weights(dense(6, 9, 5, 3), bias, "he", g, like=X), bias)
     if bias:
         for W in network.weights:
             W[-1] += 0.1

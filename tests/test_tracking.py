@@ -10,7 +10,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tensorboard.plugins.hparams import metadata
 
 from nmfdnn.data import Dataset
-from nmfdnn.network import Network, random_weights
+from nmfdnn.network import Network, dense, random_weights
 from nmfdnn.records import Record
 from nmfdnn.runs.tracking import EVENTS, Tracker, weights_figure
 from nmfdnn.source import Memory
@@ -32,7 +32,7 @@ def dataset(image_shape: tuple[int, ...] | None, features: int) -> Dataset:
 
 def network(features: int, bias: bool = True) -> Network:
     generator = torch.Generator().manual_seed(1)
-    return Network(random_weights([features, 5, 3], bias, "he", generator, like=torch.zeros(1)), bias)
+    return Network(random_weights(dense(features, 5, 3), bias, "he", generator, like=torch.zeros(1)), bias)
 
 
 def layer(features: int, bias: bool = True) -> PretrainedLayer:

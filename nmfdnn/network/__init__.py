@@ -1,23 +1,34 @@
 """What is trained: a ReLU network as plain tensors."""
 
+from .layers import Convolution, Dense, Layer, Pooled, dense, from_state
 from .network import (
-    ROWS_AT_ONCE,
+    ConvolutionConfig,
     Network,
     NetworkConfig,
+    build_layers,
     code_scales,
     one_hot,
     random_weights,
     rescaled,
     root_mean_square,
+    rows_at_once,
 )
 
 __all__ = [
-    "ROWS_AT_ONCE",
+    "Convolution",
+    "ConvolutionConfig",
+    "Dense",
+    "Layer",
     "Network",
     "NetworkConfig",
+    "Pooled",
+    "build_layers",
     "code_scales",
+    "dense",
+    "from_state",
     "one_hot",
     "random_weights",
     "rescaled",
     "root_mean_square",
+    "rows_at_once",
 ]

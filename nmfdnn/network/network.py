@@ -1,12 +1,15 @@
-"""A fully connected ReLU network as plain tensors.
+"""A ReLU network as plain tensors: layers, which rearrange, and weights.
 
-Legend: X (n × p) samples, d layers, Zᵢ (n × kᵢ) codes with Z₀ = X, Wᵢ (kᵢ₋₁ × kᵢ) weights, with a bias
-(kᵢ₋₁ + 1) × kᵢ with the bias in the last row. Zᵢ = max(0, Ẑᵢ₋₁Wᵢ) for i < d; the output Ẑ_{d−1}W_d is linear.
+Legend: X (n × p) samples, d layers, codes Zᵢ (n × outputs of layer i) with Z₀ = X, weights Wᵢ (fan-in ×
+units), with a bias one row more, the last. Zᵢ = max(0, AᵢWᵢ) for i < d, where Aᵢ are the rows that layer i
+makes of Zᵢ₋₁ (in a fully connected layer Zᵢ₋₁ itself), with a column of ones for a bias; the output A_dW_d is
+linear.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
@@ -14,11 +17,40 @@ import torch
 from torch import Tensor
 
 from ..errors import ConfigError, require
-from ..factorization import affine, split_bias
+from ..factorization import split_bias
+from .layers import Convolution, Dense, Layer, Pooled
 
 STARTS = ("pretrained", "he", "uniform")
 OUTPUT_STARTS = ("least_squares", "random")
 ROWS_AT_ONCE = 10_000
+CODES_AT_ONCE = 1 << 27
+"""Numbers in the codes of a layer that an evaluation holds, at most: half a gigabyte in float32."""
+
+
+@dataclass
+class ConvolutionConfig:
+    """A convolutional layer with ReLU.
+
+    Attributes:
+        channels: kernels, so channels of the pictures that leave.
+        kernel: side of the square kernels.
+        stride: pixels from one place of a kernel to the next.
+        padding: pixels of zeros around the pictures.
+        pool: side of the squares of pixels that are replaced by their means afterwards; 1 leaves all pixels.
+    """
+
+    channels: int = 32
+    kernel: int = 3
+    stride: int = 1
+    padding: int = 0
+    pool: int = 1
+
+    def __post_init__(self) -> None:
+        for key, least in (("channels", 1), ("kernel", 1), ("stride", 1), ("padding", 0), ("pool", 1)):
+            value = getattr(self, key)
+            require(value >= least, f"network.convolution[…].{key}", f"≥ {least}", value)
+        key = "network.convolution[…].padding"
+        require(self.padding < self.kernel, key, f"less than the kernel, {self.kernel}", self.padding)
 
 
 @dataclass
@@ -26,27 +58,29 @@ class NetworkConfig:
     """Shape and start of the network.
 
     Attributes:
-        hidden: widths of the hidden layers.
+        hidden: widths of the fully connected hidden layers.
         bias: whether every layer has a bias row.
         start: "pretrained" (stacked NMF autoencoders), "he" (normal, variance 2/fan-in) or "uniform"
             (Glorot: ±√(6/(fan-in + fan-out))).
         output_start: "least_squares" (fit to the one-hot targets) or "random" (as the hidden layers' `start`,
             He where that is "pretrained").
+        convolution: convolutional layers before the hidden ones; for pictures only.
     """
 
     hidden: list[int] = field(default_factory=lambda: [1000, 500])
     bias: bool = False
     start: str = "he"
     output_start: str = "least_squares"
+    convolution: list[ConvolutionConfig] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         require(
-            len(self.hidden) >= 1,
+            len(self.hidden) + len(self.convolution) >= 1,
             "network.hidden",
             "a list of at least one width, as [1000,500]",
             self.hidden,
         )
-        require(min(self.hidden) >= 1, "network.hidden", "a list of widths ≥ 1", self.hidden)
+        require(min(self.hidden, default=1) >= 1, "network.hidden", "a list of widths ≥ 1", self.hidden)
         require(self.start in STARTS, "network.start", f"one of {', '.join(STARTS)}", self.start)
         key = "network.output_start"
         require(
@@ -54,43 +88,100 @@ class NetworkConfig:
         )
 
 
+def build_layers(
+    config: NetworkConfig, features: int, image_shape: tuple[int, ...] | None, classes: int
+) -> tuple[Layer, ...]:
+    """The layers of a network for samples of p = `features`, from the inputs to the `classes` outputs.
+
+    Raises:
+        ConfigError: there are convolutions, but the samples are no pictures, or too small ones.
+    """
+    found: list[Layer] = []
+    shape: tuple[int, int, int] | None = None  # of the pictures that the next layer gets: channels last
+    pool = 1
+
+    def add(layer: Layer) -> None:
+        found.append(Pooled(*shape, pool, layer) if pool > 1 and shape else layer)
+
+    if config.convolution:
+        if image_shape is None:
+            raise ConfigError(
+                f"network.convolution needs pictures, but a sample is a row of {features} numbers: leave it "
+                "empty, or store X as n × height × width (× channels)"
+            )
+        high, wide = image_shape[-2:]
+        shape = (high, wide, image_shape[0] if len(image_shape) > 2 else 1)
+    for number, wanted in enumerate(config.convolution):
+        assert shape is not None  # for the type checker
+        inner = (shape[0] // pool, shape[1] // pool, shape[2])
+        layer = Convolution(
+            *inner, wanted.channels, wanted.kernel, wanted.stride, wanted.padding, planar=number == 0
+        )
+        add(layer)
+        shape, pool = (*layer.places, wanted.channels), wanted.pool
+    for width in (*config.hidden, classes):
+        if shape is None:
+            before = found[-1].outputs if found else features
+        else:
+            before = (shape[0] // pool) * (shape[1] // pool) * shape[2]
+        add(Dense(before, width))
+        shape, pool = None, 1
+    return tuple(found)
+
+
 @dataclass(frozen=True)
 class Network:
-    """Weights W₁ … W_d and whether their last rows are biases."""
+    """Layers, weights W₁ … W_d, and whether their last rows are biases; without `layers` fully connected."""
 
     weights: list[Tensor]
     bias: bool = False
+    layers: Sequence[Layer] = ()
 
     def __post_init__(self) -> None:
-        for before, after in pairwise(self.weights):
-            if before.shape[1] + self.bias != len(after):
-                shapes = [tuple(W.shape) for W in self.weights]
-                raise ConfigError(f"the weights' shapes {shapes} do not form a network with bias={self.bias}")
+        if not self.layers:
+            dense = tuple(Dense(len(W) - self.bias, W.shape[1]) for W in self.weights)
+            object.__setattr__(self, "layers", dense)
+        shapes = [(layer.fan_in + self.bias, layer.units) for layer in self.layers]
+        found = [tuple(W.shape) for W in self.weights]
+        if found != shapes or any(b.outputs != a.inputs for b, a in pairwise(self.layers)):
+            raise ConfigError(f"the weights' shapes {found} do not form a network with bias={self.bias}")
 
     @property
     def widths(self) -> list[int]:
-        """Layer widths p, k₁, …, k_d."""
-        return [len(self.weights[0]) - self.bias, *(W.shape[1] for W in self.weights)]
+        """Numbers of a sample: inputs, and codes that leave each layer."""
+        return [self.layers[0].inputs, *(layer.outputs for layer in self.layers)]
 
     @property
     def parameters(self) -> int:
         """Number of weights and biases."""
         return sum(W.numel() for W in self.weights)
 
+    def product(self, i: int, Z: Tensor) -> Tensor:
+        """What layer i, from 0, makes of its codes before the ReLU: n × outputs."""
+        layer = self.layers[i]
+        return layer.product(Z, *split_bias(self.weights[i], layer.fan_in))
+
     def codes(self, X: Tensor) -> list[Tensor]:
         """Z₀ = X, Z₁, …, Z_{d−1} for X (n × p)."""
         Z = [X]
-        for W in self.weights[:-1]:
-            Z.append(affine(Z[-1], W).relu_())
+        for i in range(len(self.layers) - 1):
+            Z.append(self.product(i, Z[-1]).relu_())
         return Z
 
     def outputs(self, X: Tensor) -> Tensor:
         """Linear outputs n × k_d for X (n × p), a bounded number of rows at a time."""
-        return torch.cat([affine(self.codes(rows)[-1], self.weights[-1]) for rows in X.split(ROWS_AT_ONCE)])
+        last = len(self.layers) - 1
+        parts = X.split(rows_at_once(len(X), max(self.widths)))
+        return torch.cat([self.product(last, self.codes(rows)[-1]) for rows in parts])
 
     def predict(self, X: Tensor) -> Tensor:
         """Class of each row of X: n, int64."""
         return self.outputs(X).argmax(dim=1)
+
+
+def rows_at_once(samples: int, width: int) -> int:
+    """How many of the samples an evaluation takes at once, for codes of at most `width` numbers each."""
+    return max(1, min(samples, ROWS_AT_ONCE, CODES_AT_ONCE // width))
 
 
 def root_mean_square(A: Tensor) -> float:
@@ -105,9 +196,9 @@ def code_scales(network: Network, X: Tensor) -> list[float]:
     """Root mean squares s₀ … s_{d−1} of X (n × p) and of its codes; 1 for codes that are zero."""
     scales = [root_mean_square(X)]
     Z = X / scales[0]
-    for W in network.weights[:-1]:
-        W, b = split_bias(W, len(W) - network.bias)
-        Z = affine(Z, W if b is None else torch.cat([W, b[None] / scales[-1]])).relu_()
+    for layer, W in zip(network.layers[:-1], network.weights[:-1], strict=True):
+        W, b = split_bias(W, layer.fan_in)
+        Z = layer.product(Z, W, None if b is None else b / scales[-1]).relu_()
         ratio = root_mean_square(Z)
         scales.append(scales[-1] * ratio)
         Z /= ratio
@@ -124,7 +215,7 @@ def rescaled(network: Network, scales: list[float]) -> Network:
         W, b = split_bias(W, len(W) - network.bias)
         W = W * (before / after)
         weights.append(W if b is None else torch.cat([W, b[None] / after]))
-    return Network(weights, network.bias)
+    return Network(weights, network.bias, network.layers)
 
 
 def one_hot(labels: Tensor, classes: int, dtype: torch.dtype) -> Tensor:
@@ -133,18 +224,18 @@ def one_hot(labels: Tensor, classes: int, dtype: torch.dtype) -> Tensor:
 
 
 def random_weights(
-    widths: list[int], bias: bool, start: str, generator: torch.Generator, like: Tensor
+    layers: Sequence[Layer], bias: bool, start: str, generator: torch.Generator, like: Tensor
 ) -> list[Tensor]:
     """Weights with the dtype and device of `like`, biases zero; drawn on the CPU: equal on every device."""
     weights = []
-    for fan_in, fan_out in pairwise(widths):
-        shape = (fan_in, fan_out)
+    for layer in layers:
+        shape = (layer.fan_in, layer.units)
         if start == "uniform":
-            limit = math.sqrt(6 / (fan_in + fan_out))
+            limit = math.sqrt(6 / sum(shape))
             W = (2 * torch.rand(shape, generator=generator, dtype=torch.float64) - 1) * limit
         else:
-            W = torch.randn(shape, generator=generator, dtype=torch.float64) * math.sqrt(2 / fan_in)
+            W = torch.randn(shape, generator=generator, dtype=torch.float64) * math.sqrt(2 / layer.fan_in)
         if bias:
-            W = torch.cat([W, W.new_zeros(1, fan_out)])
+            W = torch.cat([W, W.new_zeros(1, layer.units)])
         weights.append(W.to(like))
     return weights

@@ -20,11 +20,12 @@ from ..data import Dataset, load
 from ..errors import CheckpointError
 from ..kernels import kernels
 from .memory import require_memory, reset_peak_memory
-from ..network import Network
+from ..network import Layer, Network, build_layers
 from .progress import Progress
 from ..records import write_metrics, write_summary
 from .results import evaluate, finished, hyperparameters, line, summarise, write_network
 from .tracking import Tracker
+from ..source import Source
 from ..training import (
     AlternatingTrainer,
     BackpropTrainer,
@@ -83,7 +84,8 @@ def _run(config: Config, folder: Path, config_text: str, overrides: Sequence[str
     asked, size = getattr(config, config.method).batch_size, getattr(fitted, config.method).batch_size
     if size < asked:
         log.info("%s.batch_size lowered from %d to all %d training samples", config.method, asked, size)
-    require_memory(config, [data.features, *config.network.hidden, data.n_classes], len(data.train), device)
+    layers = build_layers(config.network, data.features, data.image_shape, data.n_classes)
+    require_memory(config, layers, len(data.train), device)
 
     progress = Progress.from_state(saved["progress"]) if saved else Progress()
     if saved:
@@ -95,23 +97,23 @@ def _run(config: Config, folder: Path, config_text: str, overrides: Sequence[str
     log.info("%s on %s (%s, %s)", config.method, data.name, device, config.dtype)
     with Tracker(folder, saved["events"] if saved else 0) as tracker:
         if saved:
-            start = Start(Network(progress.weights, config.network.bias), 0.0)
+            start = Start(Network(progress.weights, config.network.bias, layers), 0.0)
         else:
-            start = _start(config, data, _generator(config.seed, START))
+            start = _start(config, data.train, layers, _generator(config.seed, START))
             progress.pretrain_seconds = start.seconds
             tracker.start(config_text, data, start.layers)
-        trainer = _trainer(fitted, start.network, data, _generator(config.seed, ORDER))
+        trainer = _trainer(fitted, start.network, data.train, _generator(config.seed, ORDER))
         running = _Running(config, data, trainer, progress, folder, tracker)
         if saved:
             trainer.load_state(saved["trainer"])
         else:
             running.record(Epoch(seconds=0.0, learning_rate=0.0))
         running.train()
-        summary = summarise(config, data, progress, device, overrides)
-        write_network(folder, progress, config.network.bias, data)
+        kept = Network(progress.weights, config.network.bias, layers)
+        summary = summarise(config, data, progress, kept, device, overrides)
+        write_network(folder, kept, progress.kept_epoch, data)
         names = ("train_error", "validation_error", "test_error", "train_seconds")
         metrics = {name: summary[name] for name in names if summary[name] is not None}
-        kept = Network(progress.weights, config.network.bias)
         tracker.end(kept, data, progress.last.epoch, hyperparameters(fitted), metrics)
     write_summary(folder, summary)
     return summary
@@ -179,11 +181,12 @@ def _generator(seed: int, stream: int) -> torch.Generator:
     return torch.Generator().manual_seed(int(word) >> 1)
 
 
-def _start(config: Config, data: Dataset, generator: torch.Generator) -> Start:
+def _start(
+    config: Config, source: Source, layers: Sequence[Layer], generator: torch.Generator
+) -> Start:
     return starting_network(
-        data.train.X,
-        data.train.labels,
-        data.n_classes,
+        source,
+        layers,
         config.network,
         config.pretraining,
         config.solver,
@@ -192,14 +195,13 @@ def _start(config: Config, data: Dataset, generator: torch.Generator) -> Start:
     )
 
 
-def _trainer(config: Config, start: Network, data: Dataset, order: torch.Generator) -> Trainer:
-    X, labels, parts = data.train.X, data.train.labels, config.records_per_epoch
+def _trainer(config: Config, start: Network, source: Source, order: torch.Generator) -> Trainer:
+    parts = config.records_per_epoch
     if config.method == "bp":
-        return BackpropTrainer(start, X, labels, config.bp, config.epochs, order, parts)
+        return BackpropTrainer(start, source, config.bp, config.epochs, order, parts)
     if config.method == "jacobi":
-        return JacobiTrainer(start, X, labels, config.jacobi, config.epochs, order, parts)
-    element_wise = kernels(config.kernels)
-    return AlternatingTrainer(start, X, labels, config.nmf, config.solver, order, element_wise, parts)
+        return JacobiTrainer(start, source, config.jacobi, config.epochs, order, parts)
+    return AlternatingTrainer(start, source, config.nmf, config.solver, order, kernels(config.kernels), parts)
 
 
 @dataclass

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import logging
 import platform
-from itertools import pairwise
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 
 from .config import Config
 from ..errors import ConfigError
-from ..network import ROWS_AT_ONCE
+from ..network import Layer, rows_at_once
 
 COPIES = {"nmf": 3, "jacobi": 4, "bp": 5}
 """Copies of all weights, at least: in training, averages or gradients and moments, and the kept ones."""
@@ -19,43 +19,47 @@ COPIES = {"nmf": 3, "jacobi": 4, "bp": 5}
 log = logging.getLogger(__name__)
 
 
-def require_memory(config: Config, widths: list[int], samples: int, device: torch.device) -> None:
+def require_memory(
+    config: Config, layers: Sequence[Layer], samples: int, device: torch.device
+) -> None:
     """Refuse a network that cannot fit, before anything of it is allocated.
 
     Args:
         config: the run.
-        widths: of all layers, inputs and outputs included.
+        layers: of the network.
         samples: in the training part.
         device: where it is to be trained.
 
     Raises:
         ConfigError: it needs more than there is; with its size.
     """
-    needed, available = needed_bytes(config, widths, samples), available_bytes(device)
+    needed, available = needed_bytes(config, layers, samples), available_bytes(device)
     if available is not None and needed > available:
         raise ConfigError(
             f"network.hidden={config.network.hidden} needs at least {_gigabytes(needed)} of memory, for "
-            f"{parameters(widths, config.network.bias):,} weights and what the training keeps beside them; "
+            f"{parameters(layers, config.network.bias):,} weights and what the training keeps beside them; "
             f"{_gigabytes(available)} are free on {device}: choose narrower layers"
         )
 
 
-def parameters(widths: list[int], bias: bool) -> int:
+def parameters(layers: Sequence[Layer], bias: bool) -> int:
     """Number of weights and biases of a network."""
-    return sum((before + bias) * after for before, after in pairwise(widths))
+    return sum((layer.fan_in + bias) * layer.units for layer in layers)
 
 
-def needed_bytes(config: Config, widths: list[int], samples: int) -> int:
+def needed_bytes(config: Config, layers: Sequence[Layer], samples: int) -> int:
     """A lower bound: copies of the weights, Gram matrices (k × k) and the codes of one evaluation."""
     spectral = config.solver.method == "svd"  # of the codes themselves, n × k
+    rows = [layer.fan_in for layer in layers]
     if config.method == "jacobi":
-        grams = 3 * sum(k**2 for k in widths[:-1])  # each beside its inverse and a factor
+        grams = 3 * sum(k**2 for k in rows)  # each beside its inverse and a factor
     elif config.method == "nmf" and not spectral:
-        grams = 2 * max(k**2 for k in widths[1:-1])  # one layer at a time
+        grams = 2 * max(k**2 for k in rows[1:])  # one layer at a time
     else:
         grams = 0
-    codes = min(samples, ROWS_AT_ONCE) * sum(widths[1:])
-    numbers = COPIES[config.method] * parameters(widths, config.network.bias) + grams + codes
+    widths = [layer.outputs for layer in layers]
+    codes = rows_at_once(samples, max(widths)) * sum(widths)
+    numbers = COPIES[config.method] * parameters(layers, config.network.bias) + grams + codes
     return numbers * getattr(torch, config.dtype).itemsize
 
 

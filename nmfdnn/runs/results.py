@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import platform
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -16,14 +16,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .. import parallel
+
 from .. import __version__, files
 from . import checkpoint
 from .config import METHODS, Config
-from ..data import Dataset, Split
+from ..data import Dataset
 from ..errors import CheckpointError
 from .memory import peak_memory_mb
 from ..network import Network
 from .progress import Progress
+from ..source import Source
 from ..records import Record, read_summary
 from ..training import Epoch, Trainer, jacobi
 
@@ -43,13 +46,13 @@ def evaluate(
     network: Network, trainer: Trainer, data: Dataset, before: Record | None, epoch: Epoch
 ) -> Record:
     """The record of the trainer's `network` after `epoch`; `before` is the record before that, if any."""
-    outputs = network.outputs(data.train.X)
+    train_error, objective = measure(network, data.train, trainer.objective)
     return Record(
         epoch=next_epoch(before.epoch, trainer.order.parts) if before else 0,
-        train_error=_error(outputs.argmax(dim=1), data.train.labels),
-        validation_error=_error_on(network, data.validation) if data.validation else None,
-        test_error=_error_on(network, data.test),
-        objective=trainer.objective(outputs, data.train.labels),
+        train_error=train_error,
+        validation_error=measure(network, data.validation)[0] if data.validation else None,
+        test_error=measure(network, data.test)[0],
+        objective=objective,
         train_seconds=(before.train_seconds if before else 0.0) + epoch.seconds,
         learning_rate=epoch.learning_rate,
         residuals=list(epoch.residuals),
@@ -63,12 +66,21 @@ def next_epoch(epoch: float, parts: int) -> float:
     return done / parts if done % parts else done // parts
 
 
-def _error_on(network: Network, split: Split) -> float:
-    return _error(network.predict(split.X), split.labels)
-
-
-def _error(predicted: Tensor, labels: Tensor) -> float:
-    return 100 * float((predicted != labels).double().mean())
+def measure(
+    network: Network, source: Source, objective: Callable[[Tensor, Tensor], float] | None = None
+) -> tuple[float, float]:
+    """Error in % of the network on all samples of a source, and the mean of an objective there (0 if None)."""
+    wrong = torch.zeros((), dtype=torch.int64, device=source.device)
+    mean, seen = 0.0, 0
+    for batch in source.passes():
+        outputs = network.outputs(batch.X)
+        wrong += (outputs.argmax(dim=1) != batch.labels).sum()
+        seen += len(outputs)
+        if objective is not None and len(outputs):
+            mean += (objective(outputs, batch.labels) - mean) * (len(outputs) / seen)
+    share = torch.tensor(mean * (seen / len(source)), dtype=torch.float64, device=source.device)
+    errors, value = parallel.totals(wrong, share)
+    return 100 * (int(errors) / len(source)), float(value)
 
 
 def line(record: Record) -> str:
@@ -119,12 +131,16 @@ def warnings(method: str, progress: Progress, labels: Tensor, held_out: int) -> 
 
 
 def summarise(
-    config: Config, data: Dataset, progress: Progress, device: torch.device, overrides: Sequence[str]
+    config: Config,
+    data: Dataset,
+    progress: Progress,
+    network: Network,
+    device: torch.device,
+    overrides: Sequence[str],
 ) -> dict[str, Any]:
     """The contents of `summary.json`: errors of the kept weights, and under "last" those of the last."""
     kept, last = progress.kept, progress.last
     held_out = 0 if data.validation is None else len(data.validation)
-    network = Network(progress.weights, config.network.bias)
     return {
         "method": config.method,
         "experiment": config.experiment,
@@ -160,12 +176,13 @@ def summarise(
     }
 
 
-def write_network(folder: Path, progress: Progress, bias: bool, data: Dataset) -> None:
+def write_network(folder: Path, network: Network, epoch: float, data: Dataset) -> None:
     """Write `network.pt`: the kept weights and all that predicting with them needs, in plain containers."""
     state = {
-        "weights": progress.weights,
-        "bias": bias,
-        "epoch": progress.kept_epoch,
+        "weights": network.weights,
+        "bias": network.bias,
+        "layers": [layer.state() for layer in network.layers],
+        "epoch": epoch,
         "classes": list(data.classes),
         "image_shape": None if data.image_shape is None else list(data.image_shape),
         "preprocessing": data.preprocessing.state(),

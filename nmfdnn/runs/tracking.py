@@ -101,8 +101,9 @@ class Tracker:
                 self._scalar(f"pretraining/reconstruction_layer_{number}", error, alternation)
         if layers and is_image(dataset.image_shape):
             self._picture("images/nmf_parts", parts_figure, layers[0].U, dataset.image_shape)
-            X = dataset.test.X
-            X = X[torch.linspace(0, len(X) - 1, min(SAMPLES, len(X)), device=X.device).long()]
+            test = dataset.test
+            shown = torch.linspace(0, len(test) - 1, min(SAMPLES, len(test)), device=test.device).long()
+            X = test.take(shown).X
             fit = affine(X, layers[0].W).relu() @ layers[0].U
             self._picture("images/reconstructions", reconstruction_figure, X, fit, dataset.image_shape)
         self.size()
@@ -144,7 +145,7 @@ class Tracker:
         """
         self._epoch = int(epoch)
         labels = dataset.test.labels.cpu()
-        predicted = network.predict(dataset.test.X).cpu()
+        predicted = torch.cat([network.predict(part.X) for part in dataset.test.passes()]).cpu()
         self._picture("images/confusion_matrix", confusion_figure, labels, predicted, dataset.classes)
         if is_image(dataset.image_shape):
             W = network.weights[0][: dataset.features]
@@ -157,7 +158,7 @@ class Tracker:
                 title = (
                     f"{len(wrong)} of {len(labels)} test samples are misclassified{first}: true → predicted"
                 )
-                X = dataset.test.X[shown.to(dataset.test.X.device)]
+                X = dataset.test.take(shown.to(dataset.test.device)).X
                 self._picture("images/misclassified", mistakes_figure, X, pairs, dataset.image_shape, title)
         self._hparams(hparams, {f"hparam/{name}": value for name, value in metrics.items()})
         self.size()

@@ -8,17 +8,18 @@ No gradient is computed, and each problem sees only its own layer.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from ..errors import ConfigError, require
+from .. import parallel
+from ..errors import require
 from ..factorization import (
     Alternation,
     Pair,
     Regularisation,
-    affine,
     augmented,
     nonlinear_semi_nmf_step,
     semi_nmf_step,
@@ -26,11 +27,23 @@ from ..factorization import (
 )
 from ..factorization.nonlinear_semi_nmf import ORDERS
 from ..kernels import REFERENCE, Kernels
-from ..linalg import METHODS, Factors, factor
+from ..linalg import METHODS, Factors, factor_parts, factor_unchecked
 from ..network import Network, code_scales, one_hot, rescaled
-from .common import FIRST_ROWS, Epoch, Order, Stopwatch, half_square_per_sample
+from ..source import Batch, Order, Source
+from .common import (
+    FIRST_ROWS,
+    Epoch,
+    Stopwatch,
+    collect,
+    half_square_per_sample,
+    require_batch,
+    require_finite,
+)
 
 INPUT_FACTORS = ("full", "batch")
+
+ROWS_FACTORED = 100_000
+"""Rows of the inputs that are factored at once, at most; more are taken in parts, which needs less memory."""
 
 
 @dataclass
@@ -99,11 +112,10 @@ class AlternatingConfig:
 
 @dataclass
 class AlternatingTrainer:
-    """Trains `start` on X (n × p) and labels (n, int64) by alternating factorizations, epochs in `parts`."""
+    """Trains `start` on a `source` by alternating factorizations, epochs in `parts`."""
 
     start: Network
-    X: Tensor
-    labels: Tensor
+    source: Source
     config: AlternatingConfig
     solver: SolverConfig
     generator: torch.Generator
@@ -112,18 +124,12 @@ class AlternatingTrainer:
     updates: int = field(default=0, init=False)
 
     def __post_init__(self) -> None:
-        require(
-            self.config.batch_size <= len(self.X),
-            "nmf.batch_size",
-            f"at most the {len(self.X)} training samples",
-            self.config.batch_size,
-        )
-        config, solver = self.config, self.solver
-        self.order = Order(len(self.X), config.batch_size, self.generator, self.X.device, self.parts)
-        self.Y = one_hot(self.labels, self.start.widths[-1], self.X.dtype)
+        config, solver, source = self.config, self.solver, self.source
+        require_batch(config.batch_size, source, "nmf.batch_size")
+        self.order = Order(source, config.batch_size, self.generator, self.parts)
         # Inputs and codes in units of their root mean squares at the start: ridges, cut-offs and the column
         # of ones then mean the same whatever unit the data have.
-        self.scales = code_scales(self.start, self.X[:FIRST_ROWS])
+        self.scales = code_scales(self.start, collect(source, source.sample(FIRST_ROWS))[0])
         self.weights = rescaled(self.start, self.scales).weights
         self.average = list(self.weights)
         self.regularisation = Regularisation(
@@ -136,60 +142,52 @@ class AlternatingTrainer:
     def network(self) -> Network:
         if not self.updates:
             return self.start
-        return rescaled(Network(self.average, self.start.bias), [1 / scale for scale in self.scales])
+        return rescaled(self._with(self.average), [1 / scale for scale in self.scales])
 
     def epoch(self) -> Epoch:
-        watch = Stopwatch(self.X.device)
+        watch = Stopwatch(self.source.device)
         if self.config.input_factor == "full" and self._input_factors is None:
-            self._input_factors = self._factors(augmented(self.X / self.scales[0], self.start.bias))
+            self._input_factors = self._factor_all()
         codes: list[Tensor] = []
-        targets = self.Y[:0]
-        for rows in self.order.part():
-            targets = self.Y[rows]
-            codes = self.update(self.X[rows] / self.scales[0], targets)
+        for batch in self.order.part():
+            codes = self.update(batch)
         seconds = watch.seconds()
-        residuals = self._residuals(codes, targets)
-        if not all(torch.isfinite(W).all() for W in self.weights):
-            raise ConfigError("the weights are no longer finite: lower nmf.omega or raise nmf.weight_ridge")
+        residuals = self._residuals(codes)
+        require_finite(self.weights, self.source, "lower nmf.omega or raise nmf.weight_ridge")
         return Epoch(seconds, self.config.omega, residuals)
 
-    def update(self, X: Tensor, Y: Tensor) -> list[Tensor]:
-        """Alternate once over all layers on a mini-batch of X/s₀; returns the codes Z₀ … Z_{d−1} after it."""
-        bias, weights = self.start.bias, self.weights
-        codes = Network(weights, bias).codes(X)
-        pair = Pair(codes[-1], weights[-1])
+    def update(self, batch: Batch) -> list[Tensor]:
+        """Alternate once over all layers on a mini-batch; returns Z₀ … Z_{d−1} after it, and the targets."""
+        bias, weights, layers = self.start.bias, self.weights, self.start.layers
+        Y = one_hot(batch.labels, layers[-1].units, batch.X.dtype)
+        codes = self._with(weights).codes(batch.X / self.scales[0])
         for _ in range(self.config.output_iterations):
+            pair = Pair(layers[-1].rows(codes[-1]), weights[-1])
             pair = semi_nmf_step(Y, pair, bias, self.regularisation, self.config.order, self.kernels)
-        codes[-1], weights[-1] = pair
+            codes[-1], weights[-1] = layers[-1].fold(pair.Z), pair.W
         for i in range(len(weights) - 2, 0, -1):
-            pair = Pair(codes[i], weights[i])
+            B = codes[i + 1].reshape(-1, layers[i].units)
             for _ in range(self.config.hidden_iterations):
+                pair = Pair(layers[i].rows(codes[i]), weights[i])
                 pair = nonlinear_semi_nmf_step(
-                    codes[i + 1], pair, bias, self.alternation, self.regularisation, self.kernels
+                    B, pair, bias, self.alternation, self.regularisation, self.kernels
                 )
-            codes[i], weights[i] = pair
-        inputs = augmented(X, bias)
+                codes[i], weights[i] = layers[i].fold(pair.Z), pair.W
+        inputs = augmented(layers[0].rows(codes[0]), bias)
         ridge = self.config.weight_ridge
         if self._input_factors is None:
-            factors = self._factors(inputs)
+            factors = factor_unchecked(inputs, self.solver.method, self.solver.input_delta, sharded=True)
         else:
             # A batch makes its share of the step that all samples would make, and so of the shrinking.
-            factors, ridge = self._input_factors.on_rows(inputs), ridge * len(X) / len(self.X)
+            factors, ridge = self._input_factors.on_rows(inputs), ridge * batch.samples / len(self.source)
+        B = codes[1].reshape(-1, layers[0].units)
         for _ in range(self.config.weight_steps):
-            weights[0] = weight_step(
-                inputs,
-                codes[1],
-                weights[0],
-                factors,
-                self.config.omega,
-                ridge,
-                self.kernels,
-            )
+            weights[0] = weight_step(inputs, B, weights[0], factors, self.config.omega, ridge, self.kernels)
         self.updates += 1
         # A plain mean while it is shorter than the exponential window, so that the start does not linger.
         share = max(1 - self.config.averaging, 1 / self.updates)
         self.average = [torch.lerp(a, w, share) for a, w in zip(self.average, weights, strict=True)]
-        return codes
+        return [*codes, Y]
 
     def objective(self, outputs: Tensor, labels: Tensor) -> float:
         """½‖Y − ZW‖² per sample."""
@@ -205,20 +203,32 @@ class AlternatingTrainer:
         }
 
     def load_state(self, state: dict[str, Any]) -> None:
-        like = self.X
+        like = self.start.weights[0]
         self.weights = [W.to(like) for W in state["weights"]]
         self.average = [W.to(like) for W in state["average"]]
         self.scales = list(state["scales"])
         self.updates = state["updates"]
         self.order.load_state(state["order"])
 
-    def _factors(self, inputs: Tensor) -> Factors:
-        return factor(inputs, self.solver.method, self.solver.input_delta)
+    def _with(self, weights: list[Tensor]) -> Network:
+        return Network(weights, self.start.bias, self.start.layers)
 
-    def _residuals(self, codes: list[Tensor], Y: Tensor) -> list[float]:
-        fits = [affine(Z, W) for Z, W in zip(codes, self.weights, strict=True)]
-        fits = [*(V.relu() for V in fits[:-1]), fits[-1]]
-        return [
-            float((B - V).norm() / B.norm().clamp_min(torch.finfo(B.dtype).tiny))
-            for B, V in zip([*codes[1:], Y], fits, strict=True)
-        ]
+    def _factor_all(self) -> Factors:
+        """Factors of all inputs, for the rows of any batch."""
+        layer, unit = self.start.layers[0], self.scales[0]
+        at_once = max(1, ROWS_FACTORED // layer.positions)
+        parts = (
+            augmented(layer.rows(X) / unit, self.start.bias)
+            for batch in self.source.passes()
+            for X in batch.X.split(at_once)
+        )
+        return factor_parts(parts, self.solver.method, self.solver.input_delta)
+
+    def _residuals(self, codes: list[Tensor]) -> list[float]:
+        """‖Zᵢ₊₁ − f(ẐᵢWᵢ₊₁)‖/‖Zᵢ₊₁‖ of each layer."""
+        network, found = self._with(self.weights), []
+        for i, (Z, B) in enumerate(pairwise(codes)):
+            V = network.product(i, Z)
+            R = B - (V.relu() if i < len(codes) - 2 else V)
+            found.append(float(parallel.norm(R) / parallel.norm(B).clamp_min(torch.finfo(B.dtype).tiny)))
+        return found

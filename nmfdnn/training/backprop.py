@@ -11,10 +11,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from ..errors import ConfigError, require
-from ..factorization import affine
+from .. import parallel
+from ..errors import require
+from ..factorization import split_bias
 from ..network import Network, one_hot
-from .common import Epoch, Order, Stopwatch
+from ..source import Batch, Order, Source
+from .common import Epoch, Stopwatch, require_batch, require_finite
 
 OPTIMIZERS = ("adam", "sgd")
 LOSSES = ("cross_entropy", "squared")
@@ -59,25 +61,27 @@ class BackpropConfig:
 
 
 class BackpropTrainer:
-    """Trains `start` on X (n × p) and labels (n, int64) for `epochs` epochs, each in `parts`."""
+    """Trains `start` on a `source` for `epochs` epochs, each in `parts`."""
 
     def __init__(
         self,
         start: Network,
-        X: Tensor,
-        labels: Tensor,
+        source: Source,
         config: BackpropConfig,
         epochs: int,
         generator: torch.Generator,
         parts: int = 1,
     ) -> None:
-        key = "bp.batch_size"
-        require(config.batch_size <= len(X), key, f"at most the {len(X)} training samples", config.batch_size)
-        self.X, self.labels, self.config, self.bias = X, labels, config, start.bias
-        self.order = Order(len(X), config.batch_size, generator, X.device, parts)
+        require_batch(config.batch_size, source, "bp.batch_size")
+        self.source, self.config, self.bias, self.layers = source, config, start.bias, start.layers
+        self.order = Order(source, config.batch_size, generator, parts)
         self.weights = [W.clone().requires_grad_() for W in start.weights]
+        self._sums: dict[int, parallel.Pending] = {}
+        for i, W in enumerate(self.weights):
+            # Sums over ranks begin while the gradients of the layers below are computed.
+            W.register_post_accumulate_grad_hook(lambda W, i=i: self._begin(i, W))
         self.steps = 0
-        self.total_steps = epochs * math.ceil(len(X) / config.batch_size)
+        self.total_steps = epochs * math.ceil(len(source) / config.batch_size)
         self.optimizer: torch.optim.Optimizer
         if config.optimizer == "adam":
             self.optimizer = torch.optim.AdamW(
@@ -92,31 +96,32 @@ class BackpropTrainer:
                 fused=True,
             )
         # Dropout draws on the device, from a stream of its own that leaves the order of the data as it is.
-        self.mask_generator = torch.Generator(X.device).manual_seed(generator.initial_seed() ^ 1)
+        self.mask_generator = torch.Generator(source.device).manual_seed(generator.initial_seed() ^ 1)
 
     @property
     def network(self) -> Network:
-        return Network([W.detach().clone() for W in self.weights], self.bias)
+        return Network([W.detach().clone() for W in self.weights], self.bias, self.layers)
 
     def epoch(self) -> Epoch:
-        watch = Stopwatch(self.X.device)
+        watch = Stopwatch(self.source.device)
         rate = self.config.learning_rate
-        for rows in self.order.part():
+        for batch in self.order.part():
             rate = self._rate()
             for group in self.optimizer.param_groups:
                 group["lr"] = rate
             self.optimizer.zero_grad(set_to_none=True)
-            self._loss(self._forward(self.X[rows]), self.labels[rows]).backward()
+            (self._loss(self._forward(batch), batch.labels) / batch.samples).backward()
+            for i, sums in self._sums.items():
+                self.weights[i].grad = sums.wait()[0]
             self.optimizer.step()
             self.steps += 1
         seconds = watch.seconds()
-        if not all(torch.isfinite(W).all() for W in self.weights):
-            raise ConfigError("the weights are no longer finite: lower bp.learning_rate")
+        require_finite(self.weights, self.source, "lower bp.learning_rate")
         return Epoch(seconds, rate)
 
     def objective(self, outputs: Tensor, labels: Tensor) -> float:
         """The loss per sample, without dropout and decay."""
-        return float(self._loss(outputs, labels))
+        return float(self._loss(outputs, labels) / len(labels))
 
     def state(self) -> dict[str, Any]:
         return {
@@ -136,22 +141,29 @@ class BackpropTrainer:
         self.order.load_state(state["order"])
         self.mask_generator.set_state(state["mask_generator"].cpu())
 
+    def _begin(self, i: int, W: Tensor) -> None:
+        assert W.grad is not None  # for the type checker
+        self._sums[i] = parallel.begin(W.grad)
+
     def _rate(self) -> float:
         if self.config.schedule == "constant":
             return self.config.learning_rate
         return self.config.learning_rate * 0.5 * (1 + math.cos(math.pi * self.steps / self.total_steps))
 
-    def _forward(self, Z: Tensor) -> Tensor:
-        keep = 1 - self.config.dropout
-        for W in self.weights[:-1]:
-            Z = affine(Z, W).relu()
+    def _forward(self, batch: Batch) -> Tensor:
+        keep, Z = 1 - self.config.dropout, batch.X
+        for layer, W in zip(self.layers[:-1], self.weights[:-1], strict=True):
+            Z = layer.product(Z, *split_bias(W, layer.fan_in)).relu()
             if keep < 1:
-                uniform = torch.rand(Z.shape, generator=self.mask_generator, dtype=Z.dtype, device=Z.device)
-                Z = Z * (uniform < keep) / keep
-        return affine(Z, self.weights[-1])
+                shape = (batch.samples, layer.outputs)  # of all ranks, so that their number changes nothing
+                uniform = torch.rand(shape, generator=self.mask_generator, dtype=Z.dtype, device=Z.device)
+                Z = Z * ((uniform if batch.mine is None else uniform[batch.mine]) < keep) / keep
+        layer = self.layers[-1]
+        return layer.product(Z, *split_bias(self.weights[-1], layer.fan_in))
 
     def _loss(self, outputs: Tensor, labels: Tensor) -> Tensor:
+        """The loss, summed over the samples."""
         if self.config.loss == "cross_entropy":
-            return functional.cross_entropy(outputs, labels)
+            return functional.cross_entropy(outputs, labels, reduction="sum")
         Y = one_hot(labels, outputs.shape[1], outputs.dtype)
-        return 0.5 * (Y - outputs).square().sum() / len(labels)
+        return 0.5 * (Y - outputs).square().sum()

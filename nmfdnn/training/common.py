@@ -1,8 +1,7 @@
-"""What every training method shares: its interface, the order of the data, and a stopwatch."""
+"""What every training method shares: its interface and a stopwatch."""
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -11,8 +10,10 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from ..errors import require
+from .. import parallel
+from ..errors import ConfigError, DataError, require
 from ..network import Network
+from ..source import Order, Source
 
 FIRST_ROWS = 5000
 """Samples from which units of inputs and codes, and the codes' statistics, start."""
@@ -46,7 +47,7 @@ class Trainer(Protocol):
         """Train on every sample once, or on the next part of an epoch if `order` has more than one."""
 
     def objective(self, outputs: Tensor, labels: Tensor) -> float:
-        """The objective that the method minimises, per sample."""
+        """The objective that the method minimises, per sample of those given."""
 
     def state(self) -> dict[str, Any]:
         """A copy of everything that the next epoch depends on, as tensors and plain containers."""
@@ -55,60 +56,30 @@ class Trainer(Protocol):
         """Continue from a `state`."""
 
 
-def batches(n: int, size: int, generator: torch.Generator, device: torch.device) -> Sequence[Tensor]:
-    """Shuffled index batches of nearly equal length ≤ `size`; drawn on the CPU: equal on every device."""
-    order = torch.randperm(n, generator=generator).to(device)
-    return order.tensor_split(math.ceil(n / size))
-
-
-class Order:
-    """The mini-batches of one epoch after another, each shuffled anew, handed out in equal parts of an epoch.
-
-    There are at most as many `parts` as mini-batches.
-    """
-
-    def __init__(
-        self, n: int, size: int, generator: torch.Generator, device: torch.device, parts: int = 1
-    ) -> None:
-        self.n, self.size, self.generator, self.device = n, size, generator, device
-        self.parts = min(parts, math.ceil(n / size))
-        self._part = 0
-
-    def part(self) -> Sequence[Tensor]:
-        """Index batches of the next part."""
-        if self._part == 0:
-            self._draw()
-        first, last = (len(self._batches) * part // self.parts for part in (self._part, self._part + 1))
-        self._part = (self._part + 1) % self.parts
-        return self._batches[first:last]
-
-    def state(self) -> dict[str, Any]:
-        """A copy of what the next parts depend on."""
-        start = self._start if self._part > 0 else self.generator.get_state()
-        return {"generator": start, "part": self._part, "parts": self.parts}
-
-    def load_state(self, state: dict[str, Any]) -> None:
-        """Continue from a `state`.
-
-        Raises:
-            ConfigError: it is from the middle of an epoch with another number of parts.
-        """
-        self._part = state["part"]
-        if self._part > 0:
-            before = f"{state['parts']} as before, in the middle of an epoch"
-            require(self.parts == state["parts"], "records_per_epoch", before, self.parts)
-        self.generator.set_state(state["generator"].cpu())
-        if self._part > 0:
-            self._draw()
-
-    def _draw(self) -> None:
-        self._start = self.generator.get_state()
-        self._batches = batches(self.n, self.size, self.generator, self.device)
-
-
 def half_square_per_sample(R: Tensor) -> float:
     """½‖R‖² per sample, for residuals R of n samples (n × m)."""
     return float(0.5 * R.square().sum(dtype=torch.float64) / len(R))
+
+
+def require_batch(size: int, source: Source, key: str) -> None:
+    """Raise a `ConfigError` if mini-batches of this size, the value of `key`, are more than there is."""
+    require(size <= len(source), key, f"at most the {len(source)} training samples", size)
+
+
+def require_finite(weights: Sequence[Tensor], source: Source, remedy: str) -> None:
+    """Raise an error, with the remedy or about the data if these are the cause, unless weights are finite."""
+    if all(torch.isfinite(W).all() for W in weights):
+        return
+    bad = sum((~torch.isfinite(batch.X)).sum() for batch in source.passes())
+    if parallel.total(torch.as_tensor(bad)) > 0:
+        raise DataError("the inputs X hold NaN or infinity: fill them in or leave those samples out")
+    raise ConfigError(f"the weights are no longer finite: {remedy}")
+
+
+def collect(source: Source, rows: Tensor) -> tuple[Tensor, Tensor]:
+    """The samples with these indices (X, b × p, and labels, b), on every rank all of them."""
+    batch = source.take(rows)
+    return parallel.whole(batch.X, batch.mine, len(rows)), source.labels[rows]
 
 
 class Stopwatch:

@@ -1,6 +1,8 @@
 """All layers from one forward pass: the alternation in Jacobi form, at about the cost of backpropagation.
 
 Legend: mini-batch codes Z₀ = X, Z₁ … Z_{d−1} (n × kᵢ), weights Wᵢ (kᵢ₋₁ × kᵢ), biases bᵢ, Vᵢ = Zᵢ₋₁Wᵢ + bᵢ.
+(In a convolutional layer Zᵢ₋₁ stands for its patches, n for their number, and the residuals of patches are
+averaged where they overlap: `network.layers`.)
 
 `AlternatingTrainer` solves each layer's problem after the layers above have moved (Gauss–Seidel). Here every
 problem is linearised at the same forward pass, which has computed every residual already (Jacobi), and takes
@@ -46,14 +48,29 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..errors import ConfigError, DataError, SingularMatrixError, require
+from .. import parallel
+from ..errors import require
 from ..factorization import split_bias
-from ..linalg import cholesky, gram
-from ..network import ROWS_AT_ONCE, Network, code_scales, one_hot, rescaled
-from .common import FIRST_ROWS, Epoch, Order, Stopwatch, half_square_per_sample
-
-INPUT_ROWS = 20_000
-"""Evenly spaced samples, at least, that give the covariance of the inputs; all if they are fewer."""
+from ..network import Network, code_scales, one_hot, rescaled
+from ..source import Batch, Order, Source
+from .common import (
+    FIRST_ROWS,
+    Epoch,
+    Stopwatch,
+    collect,
+    half_square_per_sample,
+    require_batch,
+    require_finite,
+)
+from .statistics import (
+    CodeMetric,
+    Metric,
+    WhitenedInput,
+    damped_code_inverse,
+    marchenko_pastur,
+    moments,
+    sums,
+)
 
 TRUST = 0.5
 """Largest fraction ‖R‖/‖Z‖ by which codes are asked to move in one step; ‖R‖/‖Y‖ for the outputs."""
@@ -108,131 +125,12 @@ class JacobiConfig:
             require(0 <= getattr(self, key) < 1, f"jacobi.{key}", "in [0, 1)", getattr(self, key))
 
 
-class WhitenedInput:
-    """X in the basis in which its damped covariance is the identity: there a step needs no solve.
-
-    With the eigenvectors Q and eigenvalues s² of the covariance, X̃ = (X − x̄)Q diag(s² + (δ + γ)c̄)^(−1/2), and
-    weights W̃ on X̃ stand for W = Q diag(…)^(−1/2) W̃ on X − x̄. Directions with s ≤ δ_x s₁ are left out. X is
-    given in the raw `unit` and meant in multiples of it.
-    """
-
-    def __init__(self, X: Tensor, unit: float, bias: bool, config: JacobiConfig) -> None:
-        rows = X[:: max(1, len(X) // INPUT_ROWS)] / unit
-        first = rows.mean(dim=0) if bias else rows.new_zeros(rows.shape[1])
-        rows -= first  # before anything is squared, so that features far from zero keep their digits
-        rest, covariance = moments(rows, bias)
-        self.mean = first + rest
-        self._check(covariance)
-        level = covariance.diagonal().mean()
-        if not level > 0:
-            raise DataError(
-                "every feature of the training inputs X is constant: there is nothing to learn from; "
-                "check that X holds the data that you meant"
-            )
-        variances, Q = torch.linalg.eigh(covariance)
-        kept = variances > config.input_delta**2 * variances[-1]
-        variances, self.Q = variances[kept], Q[:, kept]
-        self.ridge = config.input_ridge * X.shape[1] / len(X)
-        self.scales = (variances + (config.damping + self.ridge) * level).rsqrt()
-        self.basis = self.Q * self.scales
-        self.X = X.new_empty(len(X), len(variances))
-        for part, whitened in zip(X.split(ROWS_AT_ONCE), self.X.split(ROWS_AT_ONCE), strict=True):
-            torch.mm(part / unit - first - rest, self.basis, out=whitened)
-        self._check(self.X)
-        self.dimension = float((variances * self.scales.square()).sum())
-        self.shrinkage = self.ridge * level * self.scales.square()[:, None]
-
-    @staticmethod
-    def _check(found: Tensor) -> None:
-        if not torch.isfinite(found).all():
-            raise DataError("the inputs X hold NaN or infinity: fill them in or leave those samples out")
-
-    def enter(self, W: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
-        """(W̃, b̃) for weights W (p × k) and biases b (k) on X."""
-        return (self.Q.T @ W) / self.scales[:, None], b + self.mean @ W
-
-    def leave(self, W: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
-        """The inverse of `enter`, without what lies in the directions left out."""
-        W = self.basis @ W
-        return W, b - self.mean @ W
-
-    def step(self, Z: Tensor, R: Tensor) -> tuple[Tensor, Tensor]:
-        """Steps of weights and biases for the codes and residuals of n samples, the ridge left aside."""
-        return (Z.T @ R).div_(len(Z)), R.mean(dim=0)
-
-    def shrink(self, W: Tensor) -> tuple[Tensor, Tensor]:
-        """The ridge's part of the steps."""
-        return self.shrinkage * W, W.new_zeros(W.shape[1])
-
-
-class CodeMetric:
-    """Running mean (k) and covariance (k × k) of a layer's input codes, and its damped inverse."""
-
-    def __init__(self, Z: Tensor, config: JacobiConfig, ridge: float, bias: bool) -> None:
-        self.config, self.ridge, self.bias = config, ridge, bias
-        self.mean, self.covariance = moments(Z, bias)
-        self._invert()
-
-    def refresh(self, Z: Tensor) -> None:
-        """Mix the codes Z (n × k) of a batch in."""
-        mean, covariance = moments(Z, self.bias)
-        self.mean = mean.lerp_(self.mean, self.config.gram_memory)
-        self.covariance = covariance.lerp_(self.covariance, self.config.gram_memory)
-        self._invert()
-
-    def step(self, Z: Tensor, R: Tensor) -> tuple[Tensor, Tensor]:
-        """Steps of weights and biases for the codes and residuals of n samples, the ridge left aside."""
-        mean_residual = R.mean(dim=0)
-        if len(R) < R.shape[1]:  # few samples: cheaper to solve for each of them than for each column of R
-            S = ((Z @ self.inverse).T @ R).div_(len(R))
-            S.addr_(self.solved_mean, mean_residual, alpha=-1)
-        else:
-            S = self.inverse @ (Z.T @ R).div_(len(R)).addr_(self.mean, mean_residual, alpha=-1)
-        return S, mean_residual - self.mean @ S
-
-    def shrink(self, W: Tensor) -> tuple[Tensor, Tensor]:
-        """The ridge's part of the steps."""
-        S = (self.inverse @ W).mul_(self.ridge * self.level)
-        return S, -(self.mean @ S)
-
-    def state(self) -> dict[str, Any]:
-        """Copies of what `refresh` changes."""
-        return {"mean": self.mean.clone(), "covariance": self.covariance.clone()}
-
-    def load_state(self, state: dict[str, Any]) -> None:
-        """Continue from a `state`."""
-        self.mean, self.covariance = state["mean"].to(self.mean), state["covariance"].to(self.mean)
-        self._invert()
-
-    def _invert(self) -> None:
-        self.level = float(self.covariance.diagonal().mean())
-        damping = (self.config.damping + self.ridge) * self.level
-        self.inverse = torch.cholesky_inverse(cholesky(self.covariance, self.covariance.new_tensor(damping)))
-        self.solved_mean = self.inverse @ self.mean
-        # Of codes that do not vary rounding alone would be left, of either sign.
-        self.dimension = max(0.0, len(self.mean) - damping * float(self.inverse.trace()))
-
-
-def moments(Z: Tensor, bias: bool) -> tuple[Tensor, Tensor]:
-    """Mean (k) and covariance (k × k) of the rows of Z (n × k); without a bias zero and second moments."""
-    mean = Z.mean(dim=0) if bias else Z.new_zeros(Z.shape[1])
-    return mean, gram(Z).div_(len(Z)).addr_(mean, mean, alpha=-1)
-
-
-def damped_code_inverse(W: Tensor, damping: float) -> Tensor:
-    """(WᵀW + μ w̄ I)⁻¹Wᵀ (m × k) for weights W (k × m), w̄ the mean diagonal of WᵀW, μ = `damping`."""
-    G = W.T @ W
-    L = cholesky(G, G.new_tensor(damping * float(G.diagonal().mean())))
-    return torch.cholesky_solve(W.T.contiguous(), L)
-
-
 @dataclass
 class JacobiTrainer:
-    """Trains `start` on X (n × p) and labels (n, int64) for `epochs` epochs, each in `parts`, as above."""
+    """Trains `start` on a `source` for `epochs` epochs, each in `parts`, as above."""
 
     start: Network
-    X: Tensor
-    labels: Tensor
+    source: Source
     config: JacobiConfig
     epochs: int
     generator: torch.Generator
@@ -242,11 +140,10 @@ class JacobiTrainer:
 
     def __post_init__(self) -> None:
         size = self.config.batch_size
-        require(size <= len(self.X), "jacobi.batch_size", f"at most the {len(self.X)} training samples", size)
-        self.Y = one_hot(self.labels, self.start.widths[-1], self.X.dtype)
-        self.total_updates = max(1, self.epochs * math.ceil(len(self.X) / size))
-        self.order = Order(len(self.X), size, self.generator, self.X.device, self.parts)
-        self.share = self.X.new_tensor(1 / max(1, len(self.start.weights) - 1))
+        require_batch(size, self.source, "jacobi.batch_size")
+        self.total_updates = max(1, self.epochs * math.ceil(len(self.source) / size))
+        self.order = Order(self.source, size, self.generator, self.parts)
+        self.share = self.start.weights[0].new_tensor(1 / max(1, len(self.start.weights) - 1))
         self.scales: list[float] = []
         self._input: WhitenedInput | None = None
 
@@ -257,52 +154,54 @@ class JacobiTrainer:
         W, b = self._input.leave(self.average[0], self.average_biases[0])
         pairs = [(W, b), *zip(self.average[1:], self.average_biases[1:], strict=True)]
         bias = self.start.bias
-        network = Network([torch.cat([W, b[None]]) if bias else W for W, b in pairs], bias)
-        return rescaled(network, [1 / scale for scale in self.scales])
+        weights = [torch.cat([W, b[None]]) if bias else W for W, b in pairs]
+        return rescaled(Network(weights, bias, self.start.layers), [1 / scale for scale in self.scales])
 
     def epoch(self) -> Epoch:
-        watch = Stopwatch(self.X.device)
-        residuals: list[Tensor] = []
-        try:
-            whitened = self._input or self._prepare()
-            for rows in self.order.part():
-                residuals = self.update(whitened.X[rows], self.Y[rows])
-        except SingularMatrixError as error:  # a solver's own advice names keys that are not read here
-            raise ConfigError(f"the statistics of codes or weights cannot be inverted: {REMEDY}") from error
+        watch = Stopwatch(self.source.device)
+        if self._input is None:
+            self._prepare()
+        moved: list[tuple[Tensor, Tensor]] = []
+        for batch in self.order.part():
+            moved = self.update(batch)
         seconds = watch.seconds()
-        if not all(torch.isfinite(W).all() for W in self.weights):
-            raise ConfigError(f"the weights are no longer finite: {REMEDY}")
-        return Epoch(
-            seconds, self.config.omega * float(self.share) * self._decay(), [float(r) for r in residuals]
-        )
+        require_finite(self.weights, self.source, REMEDY)
+        residuals = [float(_ratio(parallel.norm(R), parallel.norm(Z))) for R, Z in moved]
+        return Epoch(seconds, self.config.omega * float(self.share) * self._decay(), residuals)
 
-    def update(self, X: Tensor, Y: Tensor) -> list[Tensor]:
-        """One step of all layers on a mini-batch of whitened inputs and targets.
+    def update(self, batch: Batch) -> list[tuple[Tensor, Tensor]]:
+        """One step of all layers on a mini-batch.
 
         Returns:
-            For each layer ‖Rᵢ‖/‖Zᵢ‖, 0-d, with the targets in place of the codes for the output.
+            For each layer Rᵢ and Zᵢ, with the targets in place of the codes for the output.
         """
+        assert self._input is not None  # for the type checker: the first epoch prepares it
+        X = self._input.whiten(batch.X)
+        Y = one_hot(batch.labels, self.layers[-1].units, X.dtype)
+        rows = [batch.samples * layer.positions for layer in self.layers]
         codes, V = self._forward(X)
         refresh = self.updates == self.due
         if refresh:
             self.due += min(self.config.gram_every, max(1, self.updates // FRESH))
-            self._refresh(codes)
+            self._refresh(codes, rows)
         wanted = latent_residual(Y, V)
         R = _trusted(wanted, Y)
         active = [*(Z > 0 for Z in codes[1:]), (Y > 0) | (V > 0)]
-        rates = [self._rate(i, len(X)) for i in range(len(self.weights))]
-        sizes: list[Tensor] = []
+        rates = [self._rate(i, number) for i, number in enumerate(rows)]
+        moved, steps = [(R, Y)], []
         for i in range(len(self.weights) - 1, -1, -1):
-            Z, W = codes[i], self.weights[i]
-            sizes.append(_ratio(R.norm(), (Y if i == len(self.weights) - 1 else codes[i + 1]).norm()))
-            below = R
+            layer, Z = self.layers[i], codes[i]
+            C = self.metrics[i].cross(layer, Z, R, rows[i])
+            steps.append(parallel.begin(C, R.reshape(-1, layer.units).sum(dim=0)))
             if i > 0:
-                D = (R @ self.code_inverses[i - 1]).mul_(active[i - 1])
+                D = layer.back(R, self.code_inverses[i - 1]).mul_(active[i - 1])
                 if refresh:
-                    self.searches[i - 1] = _search((D @ W).mul_(active[i]), R)
-                below = _trusted(D.mul_(self.searches[i - 1]), Z)
-            self._move(i, self.metrics[i].step(Z, R), rates[i])
-            R = below
+                    P = layer.product(D, self.weights[i], None).mul_(active[i])
+                    self.searches[i - 1] = _search(P, R)
+                R = _trusted(D.mul_(self.searches[i - 1]), Z)
+                moved.append((R, Z))
+        for i, (C, r) in enumerate(sums_.wait() for sums_ in reversed(steps)):
+            self._move(i, self.metrics[i].step(C, r, rows[i]), rates[i])
         if self.updates + 1 == self.due:
             best = _search(wanted - latent_residual(Y, self._forward(X)[1]), wanted)
             self.share = (self.share * best.clamp(0.5, 2.0)).clamp_max(1.0)
@@ -314,14 +213,14 @@ class JacobiTrainer:
             [*self.average, *self.average_biases], [*self.weights, *self.biases], strict=True
         ):
             mean.lerp_(new, newest)
-        return sizes[::-1]
+        return moved[::-1]
 
     def _forward(self, X: Tensor) -> tuple[list[Tensor], Tensor]:
         """X, Z₁, …, Z_{d−1} and V_d for whitened inputs X."""
         codes = [X]
-        for W, b in zip(self.weights[:-1], self.biases[:-1], strict=True):
-            codes.append(torch.addmm(b, codes[-1], W).relu_())
-        return codes, torch.addmm(self.biases[-1], codes[-1], self.weights[-1])
+        for layer, W, b in zip(self.layers[:-1], self.weights[:-1], self.biases[:-1], strict=True):
+            codes.append(layer.product(codes[-1], W, b).relu_())
+        return codes, self.layers[-1].product(codes[-1], self.weights[-1], self.biases[-1])
 
     def _shrink(self, rates: list[Tensor], period: int) -> None:
         """The ridges' part of a step: the first layer's for this batch, the others' for `period` batches."""
@@ -337,49 +236,74 @@ class JacobiTrainer:
         if self.start.bias:
             self.biases[i].addcmul_(bias_step, rate.expand_as(bias_step))
 
-    def _rate(self, i: int, samples: int) -> Tensor:
-        """ρ of each unit that layer i's weights lead to, for a batch of `samples`."""
+    def _rate(self, i: int, rows: int) -> Tensor:
+        """ρ of each unit that layer i's weights lead to, for a batch that gives so many rows."""
         hidden = i < len(self.weights) - 1
         omega = self.config.omega if hidden else self.config.output_omega
         root = self.activity[i].sqrt() if hidden else torch.ones_like(self.share)
-        h = (root + math.sqrt(self.metrics[i].dimension / samples)).square()
+        h = marchenko_pastur(root, self.metrics[i].dimension, rows)
         return (omega / h).clamp_max(1.0) * self.share * self._decay()
 
-    def _prepare(self) -> WhitenedInput:
+    def _prepare(self) -> None:
         """Whiten the inputs, start the weights in that basis, and the codes' statistics.
 
         Inputs and codes are taken in units of about their root mean squares at the start, so that no square
         overflows; powers of two, because a division by them is exact.
         """
-        bias = self.start.bias
+        config, start, bias = self.config, self.start, self.start.bias
+        first, _ = collect(self.source, self.source.sample(FIRST_ROWS))
         if not self.scales:
-            sizes = code_scales(self.start, self.X[:FIRST_ROWS])
-            self.scales = [2.0 ** round(math.log2(size)) for size in sizes]
-        whitened = WhitenedInput(self.X, self.scales[0], bias, self.config)
-        split = [split_bias(W, len(W) - bias) for W in rescaled(self.start, self.scales).weights]
+            self.scales = [2.0 ** round(math.log2(size)) for size in code_scales(start, first)]
+        whitened = WhitenedInput(
+            self.source,
+            start.layers[0],
+            self.scales[0],
+            bias,
+            damping=config.damping,
+            ridge=config.input_ridge,
+            delta=config.input_delta,
+        )
+        self.layers = (whitened.layer, *start.layers[1:])
+        pairs = zip(rescaled(start, self.scales).weights, start.layers, strict=True)
+        split = [split_bias(W, layer.fan_in) for W, layer in pairs]
         self.weights = [W.clone() for W, _ in split]
         self.biases = [W.new_zeros(W.shape[1]) if b is None else b.clone() for W, b in split]
         self.weights[0], self.biases[0] = whitened.enter(self.weights[0], self.biases[0])
         self.average = [W.clone() for W in self.weights]
         self.average_biases = [b.clone() for b in self.biases]
-        codes = self._forward(whitened.X[:FIRST_ROWS])[0]
-        ridges = [*(self.config.ridge * len(W) / len(self.X) for W in self.weights[1:-1]), 0.0]
-        self.code_metrics = [
-            CodeMetric(Z, self.config, ridge, bias) for Z, ridge in zip(codes[1:], ridges, strict=True)
+        codes = self._forward(whitened.whiten(first))[0]
+        self.code_metrics = []
+        for layer, Z in zip(self.layers[1:], codes[1:], strict=True):
+            A = layer.rows(Z)
+            hidden = layer is not self.layers[-1]
+            samples = len(self.source) * layer.positions
+            ridge = config.ridge * layer.fan_in / samples if hidden else 0.0
+            memory = config.gram_memory
+            start_ = moments(*sums(A, bias), len(A))
+            self.code_metrics.append(CodeMetric(*start_, damping=config.damping, ridge=ridge, memory=memory))
+        self.metrics: list[Metric] = [whitened, *self.code_metrics]
+        self.activity = [
+            _activity(Z, layer.units).div_(len(Z) * layer.positions)
+            for layer, Z in zip(self.layers, codes[1:], strict=False)
         ]
-        self.metrics: list[WhitenedInput | CodeMetric] = [whitened, *self.code_metrics]
-        self.activity = [_activity(Z) for Z in codes[1:]]
-        self.code_inverses = [damped_code_inverse(W, self.config.code_damping) for W in self.weights[1:]]
-        self.searches = [self.X.new_ones(()) for _ in self.weights[1:]]
+        self._invert_codes()
+        self.searches = [first.new_ones(()) for _ in self.weights[1:]]
         self._input = whitened
-        return whitened
 
-    def _refresh(self, codes: list[Tensor]) -> None:
+    def _refresh(self, codes: list[Tensor], rows: list[int]) -> None:
         """Take a batch's codes into their statistics."""
-        for metric, Z in zip(self.code_metrics, codes[1:], strict=True):
-            metric.refresh(Z)
-        for share, Z in zip(self.activity, codes[1:], strict=True):
-            share.lerp_(_activity(Z), 1 - self.config.gram_memory)
+        local: list[Tensor] = []
+        for i in range(1, len(self.layers)):
+            local += sums(self.layers[i].rows(codes[i]), self.start.bias)
+            local.append(_activity(codes[i], self.layers[i - 1].units))
+        totals = parallel.totals(*local)
+        for i, metric in enumerate(self.code_metrics):
+            total, squares, active = totals[3 * i : 3 * i + 3]
+            metric.refresh(*moments(total, squares, rows[i + 1]))
+            self.activity[i].lerp_(active.div_(rows[i]), 1 - self.config.gram_memory)
+        self._invert_codes()
+
+    def _invert_codes(self) -> None:
         self.code_inverses = [damped_code_inverse(W, self.config.code_damping) for W in self.weights[1:]]
 
     def _decay(self) -> float:
@@ -401,14 +325,15 @@ class JacobiTrainer:
         return state
 
     def load_state(self, state: dict[str, Any]) -> None:
+        like = self.start.weights[0]
         self.updates, self.due = state["updates"], state["due"]
-        self.share = state["share"].to(self.X, copy=True)
+        self.share = state["share"].to(like, copy=True)
         self.order.load_state(state["order"])
         if "metrics" in state:
             self.scales = list(state["scales"])
             self._prepare()
             for name in TENSORS:
-                setattr(self, name, [T.to(self.X, copy=True) for T in state[name]])
+                setattr(self, name, [T.to(like, copy=True) for T in state[name]])
             for metric, saved in zip(self.code_metrics, state["metrics"], strict=True):
                 metric.load_state(saved)
 
@@ -420,18 +345,19 @@ def latent_residual(Y: Tensor, V: Tensor) -> Tensor:
 
 def _trusted(R: Tensor, Z: Tensor) -> Tensor:
     """R, shortened to ‖R‖ ≤ TRUST ‖Z‖."""
-    return R * _ratio(TRUST * Z.norm(), R.norm()).clamp_max(1.0)
+    size, limit = parallel.totals(R.norm().square(), Z.norm().square())
+    return R * _ratio(TRUST * limit.sqrt(), size.sqrt()).clamp_max(1.0)
 
 
 def _search(P: Tensor, R: Tensor) -> Tensor:
     """The t ≥ 0 that minimises ‖R − tP‖; 0-d."""
-    return _ratio((P * R).sum(), P.square().sum()).clamp_min(0)
+    return _ratio(*parallel.totals((P * R).sum(), P.square().sum())).clamp_min(0)
 
 
 def _ratio(a: Tensor, b: Tensor) -> Tensor:
     return a / b.clamp_min(torch.finfo(b.dtype).tiny)
 
 
-def _activity(Z: Tensor) -> Tensor:
-    """For codes Z (n × k) the share of samples on which each unit is active: k."""
-    return (Z > 0).to(Z).mean(dim=0)
+def _activity(Z: Tensor, units: int) -> Tensor:
+    """For codes Z (n × …) of so many units the number of rows in which each unit is active."""
+    return (Z.reshape(-1, units) > 0).to(Z).sum(dim=0)

@@ -8,18 +8,21 @@ signs are split for the NMF: [A₊ A₋] ≈ Z[U₊ U₋] with nonnegative facto
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from ..errors import require
-from ..factorization import Pair, affine, augmented, hals_step, multiplicative_step
+from ..factorization import Pair, augmented, hals_step, multiplicative_step, split_bias
 from ..factorization.nmf import UPDATES
 from ..kernels import REFERENCE, Kernels
 from ..linalg import factor
-from ..network import root_mean_square
+from ..network import Layer, root_mean_square
+from ..source import Source
 from .alternating import SolverConfig
+from .common import collect
 
 log = logging.getLogger(__name__)
 
@@ -31,7 +34,8 @@ class PretrainingConfig:
     """Stacked NMF autoencoders.
 
     Attributes:
-        samples: size of the one random mini-batch that is used; null uses all training samples.
+        samples: size of the one random mini-batch that is used, and number of its patches where a layer sees
+            patches; null uses all.
         outer_iterations: alternations of NMF and least squares per layer.
         nmf_iterations: NMF iterations in each alternation.
         lsq_iterations: nonlinear least-squares iterations in each alternation.
@@ -75,24 +79,28 @@ class PretrainedLayer:
 
 @torch.no_grad()
 def pretrain(
-    X: Tensor,
-    hidden: list[int],
+    source: Source,
+    layers: Sequence[Layer],
     bias: bool,
     config: PretrainingConfig,
     solver: SolverConfig,
     generator: torch.Generator,
     kernels: Kernels = REFERENCE,
 ) -> list[PretrainedLayer]:
-    """Start the hidden layers of widths `hidden` from X (n × p), with a CPU `generator`."""
-    if config.samples is not None and config.samples < len(X):
-        X = X[torch.randperm(len(X), generator=generator)[: config.samples].to(X.device)]
-    layers: list[PretrainedLayer] = []
-    A = X
-    for index, width in enumerate(hidden):
+    """Start the hidden `layers` from samples of a `source`, with a CPU `generator`; equal on every rank."""
+    rows = torch.arange(len(source))
+    if config.samples is not None and config.samples < len(rows):
+        rows = torch.randperm(len(rows), generator=generator)[: config.samples]
+    Z, _ = collect(source, rows.to(source.device))
+    trained: list[PretrainedLayer] = []
+    for index, layer in enumerate(layers):
         delta = solver.input_delta if index == 0 else solver.hidden_delta
-        layers.append(_autoencoder(A, width, bias, config, solver.method, delta, generator, kernels))
-        A = affine(A, layers[-1].W).relu_()
-    return layers
+        A = layer.rows(Z)
+        if config.samples is not None and layer.positions > 1 and config.samples < len(A):
+            A = A[torch.randperm(len(A), generator=generator)[: config.samples].to(A.device)]
+        trained.append(_autoencoder(A, layer.units, bias, config, solver.method, delta, generator, kernels))
+        Z = layer.product(Z, *split_bias(trained[-1].W, layer.fan_in)).relu_()
+    return trained
 
 
 def _autoencoder(

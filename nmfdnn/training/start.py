@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import torch
-from torch import Tensor
 
-from ..factorization import Regularisation, least_squares_weights
+from ..factorization import augmented
 from ..kernels import REFERENCE, Kernels
-from ..network import Network, NetworkConfig, one_hot, random_weights, root_mean_square
+from ..linalg import factor
+from ..network import Layer, Network, NetworkConfig, one_hot, random_weights, root_mean_square
+from ..source import Source
 from .alternating import SolverConfig
-from .common import Stopwatch
+from .common import Stopwatch, collect
 from .pretraining import PretrainedLayer, PretrainingConfig, pretrain
 
 OUTPUT_SAMPLES = 10_000
@@ -28,30 +30,31 @@ class Start:
 
 
 def starting_network(
-    X: Tensor,
-    labels: Tensor,
-    classes: int,
+    source: Source,
+    layers: Sequence[Layer],
     config: NetworkConfig,
     pretraining: PretrainingConfig,
     solver: SolverConfig,
     generator: torch.Generator,
     kernels: Kernels = REFERENCE,
 ) -> Start:
-    """Weights for X (n × p) and `classes` outputs, drawn with a CPU `generator`."""
-    watch = Stopwatch(X.device)
-    widths = [X.shape[1], *config.hidden, classes]
-    weights = random_weights(widths, config.bias, config.start, generator, like=X)
-    layers: list[PretrainedLayer] = []
+    """Weights of `layers` for a `source`, drawn with a CPU `generator`; the same on every rank."""
+    watch = Stopwatch(source.device)
+    n, like = len(source), torch.empty((), dtype=source.dtype, device=source.device)
+    weights = random_weights(layers, config.bias, config.start, generator, like)
+    trained: list[PretrainedLayer] = []
     if config.start == "pretrained":
-        layers = pretrain(X, config.hidden, config.bias, pretraining, solver, generator, kernels)
-        weights[:-1] = [layer.W for layer in layers]
+        trained = pretrain(source, layers[:-1], config.bias, pretraining, solver, generator, kernels)
+        weights[:-1] = [layer.W for layer in trained]
     if config.output_start == "least_squares":
-        rows = torch.randperm(len(X), generator=generator)[:OUTPUT_SAMPLES].to(X.device)
-        Z = Network(weights, config.bias).codes(X[rows])[-1]
-        Y = one_hot(labels[rows], classes, X.dtype)
+        rows = torch.randperm(n, generator=generator)[:OUTPUT_SAMPLES].to(source.device)
+        X, labels = collect(source, rows)
+        start = Network(weights, config.bias, layers)
+        Z = layers[-1].rows(start.codes(X)[-1])
+        Y = one_hot(labels, layers[-1].units, X.dtype)
         # Codes with a root mean square of one: the cut-off then treats them and the column of ones alike.
         scale = root_mean_square(Z)
-        regularisation = Regularisation(solver.method, solver.hidden_delta)
-        weights[-1] = least_squares_weights(Y, Z / scale, config.bias, regularisation)
+        inputs = augmented(Z / scale, config.bias)
+        weights[-1] = factor(inputs, solver.method, solver.hidden_delta).solve(Y)
         weights[-1][: Z.shape[1]] /= scale
-    return Start(Network(weights, config.bias), watch.seconds(), layers)
+    return Start(Network(weights, config.bias, layers), watch.seconds(), trained)

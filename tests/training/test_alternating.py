@@ -8,12 +8,12 @@ import numpy as np
 import oracle
 import pytest
 import torch
-from planted import planted
+from planted import batch, planted, targets
 
 from nmfdnn.errors import ConfigError, NmfdnnError
 from nmfdnn.network import Network
+from nmfdnn.source import Memory, batches
 from nmfdnn.training import AlternatingConfig, AlternatingTrainer, SolverConfig, alternating
-from nmfdnn.training.common import batches
 
 EXACT = SolverConfig("svd", 1e-12, 1e-12)
 VARIANTS = {
@@ -53,12 +53,12 @@ def make(
     dtype: torch.dtype = torch.float64,
 ) -> AlternatingTrainer:
     X, labels, start = planted(n, bias, torch.device(device), dtype)
-    return AlternatingTrainer(start, X, labels, config, solver, torch.Generator().manual_seed(seed))
+    return AlternatingTrainer(start, Memory(X, labels), config, solver, torch.Generator().manual_seed(seed))
 
 
 def in_units(trainer: AlternatingTrainer) -> tuple[np.ndarray, list[np.ndarray], list[float]]:
     """Inputs and start in units of their root mean squares, in which the trainer works."""
-    X, bias = oracle.array(trainer.X), trainer.start.bias
+    X, bias = oracle.array(trainer.source.X), trainer.start.bias
     W = [oracle.array(w) for w in trainer.start.weights]
     scales = oracle.units(X, W, bias)
     return X / scales[0], oracle.in_units(W, scales, bias), scales
@@ -72,7 +72,7 @@ def test_epoch_equals_oracle(bias, input_factor, variant, device):
     values = {"weight_steps": 1} | VARIANTS[variant]
     config = AlternatingConfig(batch_size=30, input_factor=input_factor, averaging=0.6, **values)
     trainer = make(config, bias, device=device)
-    Y = oracle.array(trainer.Y)
+    Y = oracle.array(targets(trainer.source))
     X, W, scales = in_units(trainer)
     trainer.epoch()
     history, updates = [], settings(config, EXACT, bias)
@@ -95,10 +95,10 @@ def test_update_returns_the_codes_and_equals_oracle(bias, device):
     config = AlternatingConfig(batch_size=40, weight_steps=2, code_steps=2, input_factor="batch")
     trainer = make(config, bias, device=device)
     X, start, _ = in_units(trainer)
-    X, Y = X[:40], trainer.Y[:40]
-    codes = trainer.update(torch.from_numpy(X).to(trainer.X), Y)
-    W, Z = oracle.alternating_update(X, oracle.array(Y), start, settings(config, EXACT, bias))
-    for found, expected in zip([*trainer.weights, *codes], [*W, *Z], strict=True):
+    source, Y = trainer.source, oracle.array(targets(trainer.source)[:40])
+    codes = trainer.update(batch(source.X[:40], source.labels[:40]))
+    W, Z = oracle.alternating_update(X[:40], Y, start, settings(config, EXACT, bias))
+    for found, expected in zip([*trainer.weights, *codes], [*W, *Z, Y], strict=True):
         assert oracle.error(found, expected) < ROUNDING
 
 
@@ -110,12 +110,12 @@ def test_hidden_layers_are_updated_from_the_output_down(bias, put, rng):
     config = AlternatingConfig(90, weight_steps=2, input_factor="batch")
     network = Network([put(W) for W in start], bias)
     trainer = AlternatingTrainer(
-        network, put(X), put(labels, torch.int64), config, EXACT, torch.Generator().manual_seed(0)
+        network, Memory(put(X), put(labels, torch.int64)), config, EXACT, torch.Generator().manual_seed(0)
     )
     X, start, _ = in_units(trainer)
-    codes = trainer.update(put(X), trainer.Y)
+    codes = trainer.update(next(trainer.source.passes()))
     W, Z = oracle.alternating_update(X, np.eye(3)[labels], start, settings(config, EXACT, bias))
-    for found, expected in zip([*trainer.weights, *codes], [*W, *Z], strict=True):
+    for found, expected in zip([*trainer.weights, *codes], [*W, *Z, np.eye(3)[labels]], strict=True):
         assert oracle.error(found, expected) < ROUNDING
 
 
@@ -127,10 +127,11 @@ def test_truncated_inputs(input_factor, method, device):
     X = X @ torch.diag(torch.tensor([9, 5, 3, 1, 1, 0.5, 1e-3, 1e-4], dtype=X.dtype, device=device))
     solver = SolverConfig(method, 5e-3, 1e-6)
     config = AlternatingConfig(batch_size=90, weight_steps=2, input_factor=input_factor)
-    trainer = AlternatingTrainer(start, X, labels, config, solver, torch.Generator().manual_seed(3))
+    trainer = AlternatingTrainer(start, Memory(X, labels), config, solver, torch.Generator().manual_seed(3))
     X, W, _ = in_units(trainer)
     trainer.epoch()
-    expected, _ = oracle.alternating_update(X, oracle.array(trainer.Y), W, settings(config, solver, False), X)
+    Y = oracle.array(targets(trainer.source))
+    expected, _ = oracle.alternating_update(X, Y, W, settings(config, solver, False), X)
     for found, exact in zip(trainer.weights, expected, strict=True):
         assert oracle.error(found, exact) < ROUNDING
 
@@ -148,14 +149,14 @@ def test_a_batch_moves_the_first_layer_by_its_share_of_the_samples(device):
     X, labels, start = planted(90, False, device, torch.float64)
     twice, labels = torch.cat([X, X]), torch.cat([labels, labels])
     config = AlternatingConfig(90, weight_steps=1)
-    trainer = AlternatingTrainer(start, twice, labels, config, EXACT, torch.Generator().manual_seed(0))
+    trainer = AlternatingTrainer(
+        start, Memory(twice, labels), config, EXACT, torch.Generator().manual_seed(0)
+    )
     whole = make(AlternatingConfig(90, weight_steps=1), device=device)
     first = trainer.weights[0]
-    X = X / trainer.scales[0]
-    trainer._input_factors = trainer._factors(torch.cat([X, X]))
-    whole._input_factors = whole._factors(X)
-    trainer.update(X, trainer.Y[:90])
-    whole.update(X, trainer.Y[:90])
+    for each in (trainer, whole):
+        each._input_factors = each._factor_all()
+        each.update(batch(X, labels[:90]))
     moved, full = trainer.weights[0] - first, whole.weights[0] - first
     assert oracle.error(moved, full / 2) < ROUNDING
 
@@ -166,7 +167,7 @@ def test_average_of_the_weights(averaging):
     history = []
     for _ in range(4):
         for rows in batches(90, 30, torch.Generator().manual_seed(0), torch.device("cpu")):
-            trainer.update(trainer.X[rows], trainer.Y[rows])
+            trainer.update(trainer.source.take(rows))
             history.append([oracle.array(W) for W in trainer.weights])
     for i, W in enumerate(trainer.average):
         assert oracle.error(W, oracle.average([weights[i] for weights in history], averaging)) < 1e-12
@@ -177,20 +178,20 @@ def test_average_of_the_weights(averaging):
 @pytest.mark.parametrize("bias", [False, True])
 def test_epoch_reports_residuals_and_objective(bias, device):
     trainer = make(AlternatingConfig(90, weight_steps=2, omega=0.8), bias, device=device)
-    Y = oracle.array(trainer.Y)
+    Y = oracle.array(targets(trainer.source))
     X, start, _ = in_units(trainer)
     epoch = trainer.epoch()
     W, Z = oracle.alternating_update(X, Y, start, settings(trainer.config, EXACT, bias), X)
-    targets = [*Z[1:], Y]
+    wanted = [*Z[1:], Y]
     fits = [oracle.hat(z, bias) @ w for z, w in zip(Z, W, strict=True)]
     fits[:-1] = [oracle.relu(V) for V in fits[:-1]]
-    expected = [np.linalg.norm(B - V) / np.linalg.norm(B) for B, V in zip(targets, fits, strict=True)]
+    expected = [np.linalg.norm(B - V) / np.linalg.norm(B) for B, V in zip(wanted, fits, strict=True)]
     assert epoch.residuals == pytest.approx(expected, rel=ROUNDING)
     assert epoch.learning_rate == 0.8
     assert epoch.seconds > 0
-    outputs = trainer.network.outputs(trainer.X)
+    outputs = trainer.network.outputs(trainer.source.X)
     expected = 0.5 * np.sum((Y - oracle.forward(X, W, bias)[1]) ** 2) / 90
-    assert trainer.objective(outputs, trainer.labels) == pytest.approx(expected, rel=ROUNDING)
+    assert trainer.objective(outputs, trainer.source.labels) == pytest.approx(expected, rel=ROUNDING)
 
 
 @pytest.mark.parametrize("method", ["svd", "eigh", "cholesky"])
@@ -201,9 +202,13 @@ def test_an_epoch_builds_no_graph(method, device, dtype, no_graph):
     with torch.inference_mode():
         inference.epoch()
     for trainer in (plain, inference):
-        for W in [*trainer.network.weights, *trainer.weights, *trainer.update(trainer.X, trainer.Y)]:
+        for W in [
+            *trainer.network.weights,
+            *trainer.weights,
+            *trainer.update(trainer.source.take(torch.arange(90))),
+        ]:
             assert not W.requires_grad
-            assert (W.dtype, W.device) == (dtype, trainer.X.device)
+            assert (W.dtype, W.device) == (dtype, trainer.source.X.device)
     for a, b in zip(plain.weights, inference.weights, strict=True):
         assert torch.equal(a, b)
 
@@ -226,7 +231,8 @@ def test_the_start_is_not_changed(device):
 
 def test_weights_that_are_not_finite_are_reported(device, monkeypatch):
     diverging = make(AlternatingConfig(90), device=device)
-    diverging.Y = diverging.Y * torch.inf  # seen by the next factorization
+    for W in diverging.weights:
+        W.mul_(torch.inf)  # seen by the next factorization
     with pytest.raises(NmfdnnError, match=r"diverged \(lower omega or raise the ridge\)"):
         diverging.epoch()
     last = make(AlternatingConfig(90), device=device)

@@ -14,6 +14,7 @@ from torch.nn import functional
 
 from nmfdnn.errors import ConfigError
 from nmfdnn.network import Network
+from nmfdnn.source import Memory
 from nmfdnn.training import BackpropConfig, BackpropTrainer
 
 
@@ -28,7 +29,7 @@ def make(
 ) -> BackpropTrainer:
     X, labels, start = planted(n, bias, torch.device(device), dtype)
     settings = BackpropConfig(**({"batch_size": n, "schedule": "constant"} | config))
-    return BackpropTrainer(start, X, labels, settings, epochs, torch.Generator().manual_seed(seed))
+    return BackpropTrainer(start, Memory(X, labels), settings, epochs, torch.Generator().manual_seed(seed))
 
 
 def weights(trainer: BackpropTrainer) -> list[np.ndarray]:
@@ -40,7 +41,7 @@ def weights(trainer: BackpropTrainer) -> list[np.ndarray]:
 def test_sgd_steps_follow_the_gradient_by_hand(bias, loss, device):
     config = {"optimizer": "sgd", "learning_rate": 0.05, "momentum": 0.9, "weight_decay": 0.01}
     trainer = make(bias, loss=loss, device=device, **config)
-    X, Y = oracle.array(trainer.X), np.eye(3)[trainer.labels.cpu()]
+    X, Y = oracle.array(trainer.source.X), np.eye(3)[trainer.source.labels.cpu()]
     W = weights(trainer)
     velocity = [0 * w for w in W]
     for _ in range(3):
@@ -90,7 +91,7 @@ def test_epochs_equal_torch_optim(bias, loss, optimizer, device):
         trainer.epoch()
         for rows in torch.randperm(60, generator=order).reshape(3, 20).to(device):
             step = adam if optimizer == "adam" else sgd
-            reference(W, bias, trainer.X[rows], trainer.labels[rows], loss, step)
+            reference(W, bias, trainer.source.X[rows], trainer.source.labels[rows], loss, step)
     for found, expected in zip(trainer.network.weights, W, strict=True):
         # Adam divides by √v, which magnifies rounding where gradients almost cancel.
         assert oracle.error(found, expected) < 1e-8
@@ -99,7 +100,7 @@ def test_epochs_equal_torch_optim(bias, loss, optimizer, device):
 def test_adam_decay_is_decoupled():
     """Without a gradient (zero inputs, no bias) Adam only decays: W₁ ← (1 − ηλ) W₁."""
     trainer = make(weight_decay=0.5, learning_rate=0.1)
-    trainer.X = torch.zeros_like(trainer.X)
+    trainer.source.X.zero_()
     before = trainer.network.weights[0]
     trainer.epoch()
     assert oracle.error(trainer.network.weights[0], 0.95 * before) < 1e-12
@@ -117,7 +118,7 @@ def test_cosine_rate():
 def test_cosine_rate_starts_at_the_full_rate_and_weights_follow_it():
     """A rate of η/2 in the middle: SGD without momentum moves half as far for the same gradient."""
     trainer = make(epochs=2, schedule="cosine", optimizer="sgd", momentum=0.0, learning_rate=0.1)
-    X, Y = oracle.array(trainer.X), np.eye(3)[trainer.labels]
+    X, Y = oracle.array(trainer.source.X), np.eye(3)[trainer.source.labels]
     for rate in (0.1, 0.05):
         before = weights(trainer)
         assert trainer.epoch().learning_rate == pytest.approx(rate)
@@ -151,7 +152,7 @@ def test_dropout_keeps_the_right_share_and_the_mean(device):
     X, labels = torch.ones(1, 1, device=device), torch.zeros(1, dtype=torch.int64, device=device)
     start = Network([torch.ones(1, 5000, device=device), torch.zeros(5000, 2, device=device)])
     config = BackpropConfig(1, "sgd", 1.0, "constant", "squared", dropout=0.3, momentum=0.0)
-    trainer = BackpropTrainer(start, X, labels, config, 1, torch.Generator().manual_seed(0))
+    trainer = BackpropTrainer(start, Memory(X, labels), config, 1, torch.Generator().manual_seed(0))
     trainer.epoch()
     codes = trainer.network.weights[1][:, 0]
     kept = codes > 0
@@ -183,16 +184,16 @@ def test_network_never_requires_grad_and_is_a_copy(bias, device, dtype):
     for W, old, start in zip(network.weights, before, trainer.weights, strict=True):
         assert not W.requires_grad
         assert W.grad_fn is None
-        assert (W.dtype, W.device) == (dtype, trainer.X.device)
+        assert (W.dtype, W.device) == (dtype, trainer.source.X.device)
         assert torch.equal(W, old)
         assert W.data_ptr() != start.data_ptr()
-    assert not network.outputs(trainer.X).requires_grad
+    assert not network.outputs(trainer.source.X).requires_grad
 
 
 def test_the_start_is_not_changed(device):
     X, labels, start = planted(60, False, device, torch.float64)
     before = [W.clone() for W in start.weights]
-    BackpropTrainer(start, X, labels, BackpropConfig(60), 1, torch.Generator()).epoch()
+    BackpropTrainer(start, Memory(X, labels), BackpropConfig(60), 1, torch.Generator()).epoch()
     assert all(torch.equal(W, old) for W, old in zip(start.weights, before, strict=True))
     assert not any(W.requires_grad for W in start.weights)
 

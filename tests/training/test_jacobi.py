@@ -9,18 +9,20 @@ import numpy as np
 import oracle
 import pytest
 import torch
-from planted import error_rate, planted
+from planted import error_rate, planted, targets
 from sklearn.datasets import load_digits
 
 from nmfdnn.errors import ConfigError, DataError, NmfdnnError
-from nmfdnn.network import Network, random_weights
-from nmfdnn.training import JacobiConfig, JacobiTrainer, jacobi
-from nmfdnn.training.jacobi import damped_code_inverse, latent_residual
+from nmfdnn.network import Network, dense, random_weights
+from nmfdnn.source import Memory
+from nmfdnn.training import JacobiConfig, JacobiTrainer, statistics
+from nmfdnn.training.jacobi import latent_residual
+from nmfdnn.training.statistics import damped_code_inverse
 
 
 def make(config, bias=True, n=90, device="cpu", dtype=torch.float64, epochs=2, seed=3):
     X, labels, start = planted(n, bias, torch.device(device), dtype)
-    return JacobiTrainer(start, X, labels, config, epochs, torch.Generator().manual_seed(seed))
+    return JacobiTrainer(start, Memory(X, labels), config, epochs, torch.Generator().manual_seed(seed))
 
 
 class Reference:
@@ -119,7 +121,7 @@ def test_epochs_equal_the_equations(bias, every, size, device):
     count = 90 // size
     config = JacobiConfig(size, gram_every=every, averaging=0.6, gram_memory=0.7, input_delta=0.0)
     trainer = make(config, bias, device=device)
-    X, Y = oracle.array(trainer.X), oracle.array(trainer.Y)
+    X, Y = oracle.array(trainer.source.X), oracle.array(targets(trainer.source))
     reference = Reference(X, [oracle.array(W) for W in trainer.start.weights], config, bias, total=2 * count)
     order = torch.Generator().manual_seed(3)
     for _ in range(2):
@@ -148,7 +150,7 @@ def test_left_out_directions_keep_the_rest_and_are_not_used(device):
     weights = [torch.cat([start.weights[0][:-1], start.weights[0][:1], start.weights[0][-1:]])]
     start = Network([*weights, *start.weights[1:]], True)
     config = JacobiConfig(30, input_delta=1e-6)
-    trainer = JacobiTrainer(start, X, labels, config, 2, torch.Generator().manual_seed(3))
+    trainer = JacobiTrainer(start, Memory(X, labels), config, 2, torch.Generator().manual_seed(3))
     trainer.epoch()
     W = trainer.network.weights[0]
     assert oracle.error(W[0], W[8]) < 1e-6
@@ -163,7 +165,7 @@ def test_the_unit_of_the_inputs_does_not_matter(device):
     outputs = []
     for inputs, network in ((X, start), (1000 * X, larger)):
         config, order = JacobiConfig(30, input_delta=0.0), torch.Generator().manual_seed(0)
-        trainer = JacobiTrainer(network, inputs, labels, config, 2, order)
+        trainer = JacobiTrainer(network, Memory(inputs, labels), config, 2, order)
         trainer.epoch()
         outputs.append(trainer.network.outputs(inputs))
     assert oracle.error(outputs[1], outputs[0]) < 1e-6
@@ -184,8 +186,8 @@ def test_latent_residuals_leave_an_output_below_zero_alone_where_its_target_is_z
 def test_every_depth_learns(hidden, device):
     X, labels, _ = planted(300, True, device, torch.float64)
     g = torch.Generator().manual_seed(5)
-    start = Network(random_weights([8, *hidden, 3], True, "he", g, like=X), True)
-    trainer = JacobiTrainer(start, X, labels, JacobiConfig(50), 20, g)
+    start = Network(random_weights(dense(8, *hidden, 3), True, "he", g, like=X), True)
+    trainer = JacobiTrainer(start, Memory(X, labels), JacobiConfig(50), 20, g)
     before = error_rate(start, X, labels)
     for _ in range(20):
         trainer.epoch()
@@ -211,8 +213,8 @@ def test_settings_far_from_the_defaults_learn(hidden, extreme, device):
     X = torch.from_numpy(bunch.data[:600] / 16).to(device, torch.float32)
     labels = torch.from_numpy(bunch.target[:600]).to(device)
     g = torch.Generator().manual_seed(1)
-    start = Network(random_weights([64, *hidden, 10], True, "he", g, like=X), True)
-    trainer = JacobiTrainer(start, X, labels, JacobiConfig(**{"batch_size": 100} | extreme), 20, g)
+    start = Network(random_weights(dense(64, *hidden, 10), True, "he", g, like=X), True)
+    trainer = JacobiTrainer(start, Memory(X, labels), JacobiConfig(**{"batch_size": 100} | extreme), 20, g)
     for _ in range(20):
         trainer.epoch()
     assert error_rate(trainer.network, X, labels) < 0.15
@@ -229,9 +231,9 @@ def test_weights_that_overflow_say_what_to_change():
 @pytest.mark.parametrize(("value", "row"), [(math.nan, 0), (math.nan, 7), (math.inf, 0), (-math.inf, 7)])
 def test_inputs_that_are_not_finite_are_named(value, row, monkeypatch):
     """Whether the row is among those from which the covariance is taken or not (7)."""
-    monkeypatch.setattr(jacobi, "INPUT_ROWS", 45)
+    monkeypatch.setattr(statistics, "INPUT_ROWS", 45)
     trainer = make(JacobiConfig(30), dtype=torch.float32)
-    trainer.X[row, 2] = value
+    trainer.source.X[row, 2] = value
     with pytest.raises(DataError, match="the inputs X hold NaN or infinity"):
         trainer.epoch()
 

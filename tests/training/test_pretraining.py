@@ -9,17 +9,23 @@ import torch
 from planted import planted
 from torch import Tensor
 
-from nmfdnn.network import NetworkConfig, random_weights
+from nmfdnn.network import NetworkConfig, dense, random_weights
+from nmfdnn.source import Memory
 from nmfdnn.training import PretrainedLayer, PretrainingConfig, SolverConfig, pretrain, starting_network
 
 EXACT = SolverConfig("svd", 1e-12, 1e-12)
+
+
+def source(X: Tensor) -> Memory:
+    return Memory(X, torch.zeros(len(X), dtype=torch.int64, device=X.device))
 
 
 def run(
     X: Tensor, hidden: list[int], bias: bool = False, seed: int = 0, **config: object
 ) -> list[PretrainedLayer]:
     settings = PretrainingConfig(**({"samples": None} | config))
-    return pretrain(X, hidden, bias, settings, EXACT, torch.Generator().manual_seed(seed))
+    layers = dense(X.shape[1], *hidden)
+    return pretrain(source(X), layers, bias, settings, EXACT, torch.Generator().manual_seed(seed))
 
 
 def low_rank(rng: np.random.Generator, n: int = 80, k: int = 4, m: int = 10) -> np.ndarray:
@@ -53,7 +59,7 @@ def test_input_and_hidden_layers_have_their_own_delta(input_delta, hidden_delta,
     X = rng.random((50, 9))
     solver = SolverConfig("svd", input_delta, hidden_delta)
     config = PretrainingConfig(None, 1, 3, 2)
-    layers = pretrain(put(X), [5, 4], False, config, solver, torch.Generator().manual_seed(0))
+    layers = pretrain(source(put(X)), dense(9, 5, 4), False, config, solver, torch.Generator().manual_seed(0))
     draw, A = torch.Generator().manual_seed(0), X
     for layer, width, delta in zip(layers, [5, 4], [input_delta, hidden_delta], strict=True):
         singular = np.linalg.svd(A, compute_uv=False)
@@ -87,7 +93,9 @@ def test_every_pseudo_inverse_with_default_deltas(method, put, rng, dtype):
     """Widths that grow and shrink, on inputs of low rank: nothing is of full column rank."""
     X = put(low_rank(rng), dtype)
     config = PretrainingConfig(None, 2, 5, 5)
-    layers = pretrain(X, [15, 6], True, config, SolverConfig(method), torch.Generator().manual_seed(0))
+    layers = pretrain(
+        source(X), dense(10, 15, 6), True, config, SolverConfig(method), torch.Generator().manual_seed(0)
+    )
     for layer in layers:
         assert torch.isfinite(layer.W).all()
         assert layer.reconstruction[-1] < 1
@@ -149,10 +157,10 @@ def test_the_unit_of_the_inputs_changes_that_of_the_weights_alone(bias, unit, pu
 def test_iterations_in_single_precision_give_the_same_start(method, put, rng):
     X = put(rng.random((50, 9)))
     solver = SolverConfig(method, 1e-3, 1e-3)
-    layers = [
-        pretrain(X, [5], True, PretrainingConfig(dtype=name), solver, torch.Generator().manual_seed(0))[0]
-        for name in (None, "float32")
-    ]
+    layers = []
+    for name in (None, "float32"):
+        config, generator = PretrainingConfig(dtype=name), torch.Generator().manual_seed(0)
+        layers += pretrain(source(X), dense(9, 5), True, config, solver, generator)
     assert layers[1].W.dtype == layers[1].U.dtype == torch.float64
     assert oracle.error(layers[1].U, layers[0].U) < 1e-2
     assert layers[1].reconstruction == pytest.approx(layers[0].reconstruction, rel=1e-3)
@@ -163,7 +171,9 @@ def start(config: NetworkConfig, device: torch.device, dtype: torch.dtype = torc
     X, labels, _ = planted(60, config.bias, device, dtype)
     pretraining = PretrainingConfig(40, 2, 5, 5)
     generator = torch.Generator().manual_seed(seed)
-    return X, labels, starting_network(X, labels, 3, config, pretraining, EXACT, generator)
+    layers = dense(8, *config.hidden, 3)
+    made = starting_network(Memory(X, labels), layers, config, pretraining, EXACT, generator)
+    return X, labels, made
 
 
 @pytest.mark.parametrize("bias", [False, True])
@@ -185,7 +195,7 @@ def test_least_squares_output(name, bias, device):
 @pytest.mark.parametrize("name", ["pretrained", "he", "uniform"])
 def test_random_output(name, bias, device):
     X, _, made = start(NetworkConfig([7, 4], bias, name, "random"), device)
-    drawn = random_weights([8, 7, 4, 3], bias, name, torch.Generator().manual_seed(0), like=X)
+    drawn = random_weights(dense(8, 7, 4, 3), bias, name, torch.Generator().manual_seed(0), like=X)
     assert torch.equal(made.network.weights[-1], drawn[-1])
     for found, expected in zip(made.network.weights[:-1], drawn, strict=False):
         assert torch.equal(found, expected) == (name != "pretrained")

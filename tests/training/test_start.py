@@ -8,7 +8,8 @@ import pytest
 import torch
 from planted import planted
 
-from nmfdnn.network import NetworkConfig, random_weights
+from nmfdnn.network import NetworkConfig, dense, random_weights
+from nmfdnn.source import Memory
 from nmfdnn.training import PretrainingConfig, SolverConfig, start, starting_network
 
 
@@ -18,10 +19,12 @@ def test_the_output_is_fitted_to_a_limited_number_of_random_samples(limit, devic
     X, labels, _ = planted(200, True, device, torch.float64)
     config = NetworkConfig(hidden=[12, 6], bias=True, start="he")
     g = torch.Generator().manual_seed(4)
-    found = starting_network(X, labels, 3, config, PretrainingConfig(), SolverConfig(), g).network.weights
+    layers, source = dense(8, 12, 6, 3), Memory(X, labels)
+    made = starting_network(source, layers, config, PretrainingConfig(), SolverConfig(), g)
+    found = made.network.weights
 
     g = torch.Generator().manual_seed(4)
-    drawn = [oracle.array(W) for W in random_weights([8, 12, 6, 3], True, "he", g, like=X)]
+    drawn = [oracle.array(W) for W in random_weights(dense(8, 12, 6, 3), True, "he", g, like=X)]
     rows = torch.randperm(200, generator=g)[:limit].numpy()
     Z = oracle.forward(oracle.array(X), drawn, True)[0][-1][rows]
     Y = np.eye(3)[oracle.array(labels).astype(int)[rows]]

@@ -12,8 +12,9 @@ import pytest
 import torch
 from planted import error_rate, planted
 
-from nmfdnn.errors import ConfigError, DataError, SingularMatrixError
-from nmfdnn.network import NetworkConfig
+from nmfdnn.errors import ConfigError, DataError
+from nmfdnn.network import Dense, NetworkConfig, dense
+from nmfdnn.source import Memory, Order, batches
 from nmfdnn.training import (
     AlternatingConfig,
     AlternatingTrainer,
@@ -25,9 +26,9 @@ from nmfdnn.training import (
     SolverConfig,
     Trainer,
     starting_network,
+    statistics,
 )
-from nmfdnn.training import jacobi as jacobi_module
-from nmfdnn.training.common import Order, batches
+from nmfdnn.training.statistics import WhitenedInput
 
 N = 300
 
@@ -37,7 +38,9 @@ def alternate(
 ):
     X, labels, start = planted(N, True, torch.device(device), dtype)
     config = AlternatingConfig(**({"batch_size": 100, "averaging": 0.8, "weight_steps": 2} | values))
-    return AlternatingTrainer(start, X, labels, config, SolverConfig(), torch.Generator().manual_seed(seed))
+    return AlternatingTrainer(
+        start, Memory(X, labels), config, SolverConfig(), torch.Generator().manual_seed(seed)
+    )
 
 
 def backpropagate(
@@ -45,7 +48,7 @@ def backpropagate(
 ):
     X, labels, start = planted(N, True, torch.device(device), dtype)
     config = BackpropConfig(**({"batch_size": 100, "dropout": 0.1, "learning_rate": 0.02} | values))
-    return BackpropTrainer(start, X, labels, config, epochs, torch.Generator().manual_seed(seed))
+    return BackpropTrainer(start, Memory(X, labels), config, epochs, torch.Generator().manual_seed(seed))
 
 
 def jacobi(seed: int = 0, epochs: int = 10, device: Any = "cpu", dtype: Any = torch.float64, **values: Any):
@@ -56,7 +59,7 @@ def jacobi(seed: int = 0, epochs: int = 10, device: Any = "cpu", dtype: Any = to
             | values
         )
     )
-    return JacobiTrainer(start, X, labels, config, epochs, torch.Generator().manual_seed(seed))
+    return JacobiTrainer(start, Memory(X, labels), config, epochs, torch.Generator().manual_seed(seed))
 
 
 MAKERS = [alternate, jacobi, backpropagate]
@@ -88,9 +91,9 @@ def test_one_seed_gives_all_methods_the_same_batches(monkeypatch):
     seen: list[list[list[int]]] = []
 
     def recording(order: Order) -> Any:
-        rows = part(order)
-        seen[-1] += [batch.tolist() for batch in rows]
-        return rows
+        found = list(part(order))
+        seen[-1] += [batch.X.tolist() for batch in found]
+        return iter(found)
 
     part = Order.part
     monkeypatch.setattr(Order, "part", recording)
@@ -109,12 +112,12 @@ def test_training_learns_a_planted_problem(make, device, dtype):
     trainer: Trainer = make(
         epochs=25, device=device, dtype=dtype, **({"dropout": 0.0} if make is backpropagate else {})
     )
-    before = error_rate(trainer.network, trainer.X, trainer.labels)
-    start = trainer.objective(trainer.network.outputs(trainer.X), trainer.labels)
+    before = error_rate(trainer.network, trainer.source.X, trainer.source.labels)
+    start = trainer.objective(trainer.network.outputs(trainer.source.X), trainer.source.labels)
     for _ in range(25):
         trainer.epoch()
-    assert error_rate(trainer.network, trainer.X, trainer.labels) < 0.3 * before
-    assert trainer.objective(trainer.network.outputs(trainer.X), trainer.labels) < 0.5 * start
+    assert error_rate(trainer.network, trainer.source.X, trainer.source.labels) < 0.3 * before
+    assert trainer.objective(trainer.network.outputs(trainer.source.X), trainer.source.labels) < 0.5 * start
 
 
 @pytest.mark.parametrize("make", MAKERS)
@@ -171,7 +174,7 @@ def test_a_loaded_state_continues_bit_for_bit(make, values, device, dtype):
     assert same(resumed.state(), trainer.state())
     for a, b in zip(resumed.network.weights, trainer.network.weights, strict=True):
         assert torch.equal(a, b)
-        assert (a.dtype, a.device, a.requires_grad) == (dtype, trainer.X.device, False)
+        assert (a.dtype, a.device, a.requires_grad) == (dtype, trainer.source.X.device, False)
 
 
 @pytest.mark.parametrize("make", MAKERS)
@@ -193,11 +196,12 @@ def test_parts_make_up_an_epoch_and_continue_bit_for_bit(make, device):
 
 def test_parts_are_at_most_the_batches_and_do_not_change_in_the_middle_of_an_epoch(device):
     def order(parts):
-        return Order(10, 3, torch.Generator().manual_seed(1), device, parts)
+        source = Memory(torch.zeros(10, 2, device=device), torch.zeros(10, dtype=torch.int64, device=device))
+        return Order(source, 3, torch.Generator().manual_seed(1), parts)
 
     assert order(9).parts == 4
     first = order(2)
-    assert sum(map(len, first.part())) + sum(map(len, first.part())) == 10
+    assert sum(batch.samples for _ in range(2) for batch in first.part()) == 10
     order(4).load_state(first.state())
     first.part()
     with pytest.raises(ConfigError, match="records_per_epoch must be 2 as before, in the middle of an epoch"):
@@ -234,13 +238,14 @@ def test_the_unit_of_the_data_does_not_change_what_is_learned(method, begin, uni
     for inputs in (X, X * unit):
         g = torch.Generator().manual_seed(0)
         pretraining = PretrainingConfig(None, 2, 3, 3)
-        start = starting_network(inputs, labels, 3, network, pretraining, solver, g).network
+        source = Memory(inputs, labels)
+        start = starting_network(source, dense(8, 12, 6, 3), network, pretraining, solver, g).network
         trainer: Trainer
         if method == "jacobi":
-            trainer = JacobiTrainer(start, inputs, labels, JacobiConfig(100), 2, g)
+            trainer = JacobiTrainer(start, source, JacobiConfig(100), 2, g)
         else:
             config = AlternatingConfig(100, weight_steps=2, weight_ridge=1e-2, code_ridge=1e-2)
-            trainer = AlternatingTrainer(start, inputs, labels, config, solver, g)
+            trainer = AlternatingTrainer(start, source, config, solver, g)
         trainer.epoch()
         outputs.append(trainer.network.outputs(inputs))
     change = float((outputs[0] - outputs[1]).norm() / outputs[0].norm())
@@ -251,10 +256,14 @@ def test_the_unit_of_the_data_does_not_change_what_is_learned(method, begin, uni
 def test_features_far_from_zero_are_centred_before_they_are_squared(unit, device):
     """A spread of one around 131,072 is exact in single precision; its square has no room for it."""
     X = (planted(N, True, device, torch.float32)[0] * 64).round() / 64
+    labels = torch.zeros(N, dtype=torch.int64, device=device)
     plain, far = (
-        jacobi_module.WhitenedInput(inputs, unit, True, JacobiConfig()) for inputs in (X, X + 2**17)
+        WhitenedInput(
+            Memory(inputs, labels), Dense(8, 3), unit, True, damping=0.5, ridge=0.3, delta=2e-2
+        ).whiten(inputs)
+        for inputs in (X, X + 2**17)
     )
-    torch.testing.assert_close(far.X.abs(), plain.X.abs(), rtol=1e-2, atol=1e-2)
+    torch.testing.assert_close(far.abs(), plain.abs(), rtol=1e-2, atol=1e-2)
 
 
 @pytest.mark.parametrize("make", [alternate, jacobi])
@@ -266,18 +275,15 @@ def test_batches_of_one_sample_train(make, dtype):
 
 def test_constant_inputs_are_named():
     trainer = jacobi()
-    trainer.X = torch.ones_like(trainer.X)
+    trainer.source.X.fill_(1)
     with pytest.raises(DataError, match="every feature of the training inputs X is constant"):
         trainer.epoch()
 
 
 def test_statistics_that_cannot_be_inverted_name_keys_of_the_method(monkeypatch):
+    """What cannot be factored gives NaN, which reaches the weights."""
     trainer = jacobi()
-
-    def fail(*_: Any) -> None:
-        raise SingularMatrixError("raise delta or use the svd or eigh solver")
-
-    monkeypatch.setattr(jacobi_module, "cholesky", fail)
+    monkeypatch.setattr(statistics, "cholesky", lambda G, damping: G * torch.nan)
     with pytest.raises(ConfigError, match=r"lower jacobi\.omega") as caught:
         trainer.epoch()
     assert "solver" not in str(caught.value)
