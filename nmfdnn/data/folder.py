@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from io import FileIO
@@ -22,7 +22,7 @@ from .npz import read_header
 EXAMPLE = "write them with numpy.save: X.npy and y.npy, or X_000.npy, X_001.npy … and y_000.npy, y_001.npy …"
 AGAIN = "bring it back as it was and continue with resume=true, or start another run"
 GAP = 1 << 16  # bytes between two rows that are read along rather than skipped
-AT_ONCE = 1 << 22  # bytes, or one row, that are read in one call
+AT_ONCE = 1 << 22  # bytes, or one row, that are read before those wanted are taken out
 
 
 @dataclass(frozen=True)
@@ -93,41 +93,39 @@ def _read(shard: Shard, rows: np.ndarray, out: np.ndarray) -> None:
     """Fill `out` with these rows of a file, neighbours together."""
     width = out[0].nbytes
     flat = out.reshape(len(out), -1).view(np.uint8)
+    steps = np.diff(rows, prepend=rows[:1])
+    skipped = (steps - 1) * width > GAP
+    steps[skipped] = 1
+    places = np.cumsum(steps)  # of the rows among all that are read
+    cuts = np.flatnonzero(np.diff(places * width // AT_ONCE)) + 1
     try:
         with shard.path.open("rb", buffering=0) as file:
             status = os.fstat(file.fileno())
             if (status.st_size, status.st_mtime_ns) != shard.stamp:
-                found = f"{status.st_size} bytes and another time of change"
-                raise bad_file(shard.path, f"the file of {shard.stamp[0]} bytes as the run found it", found, AGAIN)
-            for first, last in _runs(rows, width):
-                span = int(rows[last - 1] - rows[first]) + 1
-                dense = span == last - first
-                into = flat[first:last] if dense else np.empty((span, width), np.uint8)
-                file.seek(shard.offset + int(rows[first]) * width)
-                _fill(file, into.data.cast("B"), shard.path)
+                expected = f"the {shard.stamp[0]} bytes that the run found there"
+                raise bad_file(shard.path, expected, f"{status.st_size}, changed since", AGAIN)
+            for first, last in zip([0, *cuts], [*cuts, len(rows)], strict=True):
+                wanted = places[first:last] - places[first]
+                dense = wanted[-1] == last - first - 1
+                into = flat[first:last] if dense else np.empty((wanted[-1] + 1, width), np.uint8)
+                starts = [0, *(np.flatnonzero(skipped[first + 1 : last]) + 1)]
+                for start, stop in zip(starts, [*starts[1:], last - first], strict=True):
+                    part = into[wanted[start] : wanted[stop - 1] + 1]
+                    _fill(file, part, shard.offset + int(rows[first + start]) * width, shard.path)
                 if not dense:
-                    np.take(into, rows[first:last] - rows[first], axis=0, out=flat[first:last])
+                    np.take(into, wanted, axis=0, out=flat[first:last], mode="clip")  # "raise" makes a copy
     except OSError as error:
         raise bad_file(shard.path, "a readable file", error.strerror or str(error), AGAIN) from error
 
 
-def _runs(rows: np.ndarray, width: int) -> Iterator[tuple[int, int]]:
-    """Slices of increasing `rows` that are cheap to read in one call."""
-    cuts = np.flatnonzero((np.diff(rows) - 1) * width > GAP) + 1
-    for first, last in zip([0, *cuts], [*cuts, len(rows)], strict=True):
-        while first < last:
-            end = rows[first] + max(1, AT_ONCE // width)
-            stop = first + int(np.searchsorted(rows[first:last], end))
-            yield first, stop
-            first = stop
-
-
-def _fill(file: FileIO, into: memoryview, path: Path) -> None:
+def _fill(file: FileIO, part: np.ndarray, offset: int, path: Path) -> None:
+    """Read so many bytes from `offset` on."""
+    into = part.data.cast("B")
     while into:
-        count = file.readinto(into)
+        count = os.preadv(file.fileno(), [into], offset)
         if not count:
-            raise bad_file(path, "the file as the run found it", f"{len(into)} bytes less", AGAIN)
-        into = into[count:]
+            raise bad_file(path, "the bytes that the run found there", f"{len(into)} less", AGAIN)
+        into, offset = into[count:], offset + count
 
 
 def read_folder(folder: Path) -> dict[str, np.ndarray | Stored]:

@@ -128,11 +128,12 @@ class Preprocessing:
             known = raw.dtype.newbyteorder("=") if raw.dtype.itemsize <= 8 else np.float64
             values = torch.from_numpy(raw.astype(known, copy=False))
             if self.offset.ndim:
-                result[part] = ((values.double() - self.offset) / self.scale).to(dtype)
+                result[part] = values.double().sub_(self.offset).div_(self.scale)  # X[rows] was a copy
             else:  # bytes travel as bytes and are widened on the device
                 result[part] = values.to(device) if values.dtype == torch.uint8 else values.to(dtype)
                 result[part] /= self.scale.item()
-            if not result[part].isfinite().all():
+            # A sum, which is cheap, is finite only if all of its terms are.
+            if not (result[part].sum().isfinite() or result[part].isfinite().all()):
                 raise DataError(
                     f"some values of X are not finite in {dtype}: fill in what is missing, or choose "
                     "dtype=float64 or data.standardize=standard"

@@ -10,8 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from queue import SimpleQueue
-from threading import Event, Thread
+from threading import Condition, Thread
 
 import numpy as np
 import torch
@@ -24,6 +23,9 @@ from .preprocessing import Preprocessing
 
 BLOCKS = 1024
 """Blocks in a window: so many that each may hold one class alone."""
+
+AT_ONCE = 1 << 22
+"""Bytes in blocks, or one block, that are read together."""
 
 PARTS = 16
 """Parts of a pass for each window."""
@@ -87,23 +89,21 @@ class Stream:
         flat = pool.view(-1, self.features)
         slot_of = np.zeros(math.ceil(len(self) / self.block), np.int64)
 
-        def read(block: int, slot: int) -> None:
+        def read(blocks: np.ndarray, slots: np.ndarray) -> None:
             first, last = self._share(parallel.rank())
-            start = block * self.block
-            first, last = max(first, start), min(last, start + self.block)
-            pool[slot, first - start : last - start] = self._read(np.arange(first, last))
+            samples = (np.sort(blocks)[:, None] * self.block + np.arange(self.block)).ravel()
+            samples = samples[(samples >= first) & (samples < last)]
+            slot_of[blocks] = slots
+            flat[self._places(samples, slot_of)] = self._read(samples)
 
-        with _Reader(read, needs.blocks, slots) as reader:
-            have = freed = 0
+        at_once = max(1, AT_ONCE // (self.block * self.features * self.dtype.itemsize))
+        with _Reader(read, needs.blocks, slots, at_once) as reader:
+            freed = 0
             for rows, (here, mine), need, done in zip(order, places, needs.needed, needs.done, strict=True):
-                while have < need:
-                    block, slot = reader.next()
-                    slot_of[block] = slot
-                    have += 1
-                X = flat[torch.from_numpy(slot_of[here // self.block] * self.block + here % self.block)]
-                for block in needs.by_end[freed:done]:
-                    reader.release(slot_of[block])
-                freed = max(freed, done)
+                reader.wait(need)
+                X = flat[self._places(here, slot_of)]
+                reader.release(slot_of[needs.by_end[freed:done]])
+                freed = done
                 yield self._batch(X, rows, mine)
 
     def passes(self) -> Iterator[Batch]:
@@ -116,6 +116,11 @@ class Stream:
     def sample(self, count: int) -> Tensor:
         order = torch.randperm(len(self), generator=torch.Generator().manual_seed(0))
         return order[:count].to(self.device)
+
+    def _places(self, samples: np.ndarray, slot_of: np.ndarray) -> Tensor:
+        """Where samples are among those of all slots, for the slot of each block."""
+        blocks, rest = np.divmod(samples, self.block)
+        return torch.from_numpy(slot_of[blocks] * self.block + rest)
 
     def _share(self, rank: int) -> tuple[int, int]:
         """First and last sample of a rank."""
@@ -164,43 +169,65 @@ class _Needs:
 
 
 class _Reader:
-    """A thread that fills slots with one block after another, as they get free; it ends with the context."""
+    """A thread that reads `blocks` in turn into free slots, up to `at_once` together; it ends with the context.
 
-    def __init__(self, read: Callable[[int, int], None], blocks: np.ndarray, slots: int) -> None:
-        self._free: SimpleQueue[int] = SimpleQueue()
-        self._ready: SimpleQueue[tuple[int, int] | BaseException] = SimpleQueue()
-        self._ended = Event()
-        for slot in range(slots):
-            self.release(slot)
+    `read` gets the numbers of blocks and of as many slots.
+    """
+
+    def __init__(
+        self,
+        read: Callable[[np.ndarray, np.ndarray], None],
+        blocks: np.ndarray,
+        slots: int,
+        at_once: int,
+    ) -> None:
+        self._changed = Condition()
+        self._free, self._done, self._ended = list(range(slots)), 0, False
+        self._error: BaseException | None = None
 
         def run() -> None:
+            done = 0
             try:
-                for block in blocks:
-                    slot = self._free.get()
-                    if self._ended.is_set():
-                        return
-                    read(block, slot)
-                    self._ready.put((block, slot))
+                while done < len(blocks):
+                    with self._changed:
+                        self._changed.wait_for(lambda: self._free or self._ended)
+                        if self._ended:
+                            return
+                        taken = self._free[-min(at_once, len(blocks) - done) :]
+                        del self._free[-len(taken) :]
+                    read(blocks[done : done + len(taken)], np.array(taken))
+                    done += len(taken)
+                    with self._changed:
+                        self._done = done
+                        self._changed.notify()
             except BaseException as error:  # whatever it is, those who wait must know
-                self._ready.put(error)
+                with self._changed:
+                    self._error = error
+                    self._changed.notify()
 
         self._thread = Thread(target=run, daemon=True)
 
-    def next(self) -> tuple[int, int]:
-        """The next block and its slot, as soon as it is read; raises what went wrong with it."""
-        found = self._ready.get()
-        if isinstance(found, BaseException):
-            raise found
-        return found
+    def wait(self, number: int) -> None:
+        """Return when this number of blocks has been read; raises what went wrong with them."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._done >= number or self._error)
+            if self._done < number:
+                assert self._error is not None  # for the type checker
+                raise self._error
 
-    def release(self, slot: int) -> None:
-        self._free.put(slot)
+    def release(self, slots: np.ndarray) -> None:
+        """Give slots back, whose blocks are needed no longer."""
+        if len(slots):
+            with self._changed:
+                self._free.extend(slots.tolist())
+                self._changed.notify()
 
     def __enter__(self) -> _Reader:
         self._thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._ended.set()
-        self.release(0)  # a thread that waits for one wakes up
+        with self._changed:
+            self._ended = True
+            self._changed.notify()
         self._thread.join()
