@@ -15,6 +15,7 @@ from .folder import Stored
 
 CHOICES = ("auto", "standard", "minmax", "none")
 VALUES_AT_ONCE = 1 << 22  # 32 MB in float64, where a copy of all rows would double the memory
+IN_CACHE = 1 << 17  # values that several operations in turn find in the processor's cache
 
 
 @dataclass(frozen=True, eq=False)
@@ -119,16 +120,17 @@ class Preprocessing:
         if X.dtype.kind not in "fiub" or X.ndim < 2 or (self.shape is not None and X.shape[1:] != self.shape):
             expected = "rows" if self.shape is None else f"n × {' × '.join(map(str, self.shape))}"
             raise DataError(f"samples must be real numbers, {expected}, got shape {X.shape} of {X.dtype}")
-        rows = np.arange(len(X)) if rows is None else rows
-        features = int(np.prod(X.shape[1:]))
-        result = torch.empty(len(rows), features, dtype=dtype, device=device)
-        for part in parts(len(rows), features):
-            raw = np.ascontiguousarray(X[rows[part]]).reshape(-1, features)
+        n, features = len(X if rows is None else rows), int(np.prod(X.shape[1:]))
+        result = torch.empty(n, features, dtype=dtype, device=device)
+        for part in parts(n, features, IN_CACHE):
+            raw = X[part] if rows is None else X[rows[part]]
+            raw = np.require(raw, requirements="CW").reshape(-1, features)  # copies what torch cannot share
             # torch knows neither foreign byte orders nor long doubles.
             known = raw.dtype.newbyteorder("=") if raw.dtype.itemsize <= 8 else np.float64
             values = torch.from_numpy(raw.astype(known, copy=False))
             if self.offset.ndim:
-                result[part] = values.double().sub_(self.offset).div_(self.scale)  # X[rows] was a copy
+                wide = values.to(torch.float64, copy=True)
+                result[part] = wide.sub_(self.offset).div_(self.scale)
             else:  # bytes travel as bytes and are widened on the device
                 result[part] = values.to(device) if values.dtype == torch.uint8 else values.to(dtype)
                 result[part] /= self.scale.item()
@@ -151,8 +153,8 @@ class Preprocessing:
         return cls(state["kind"], shape, state["offset"].cpu(), state["scale"].cpu())
 
 
-def parts(n: int, features: int) -> Iterator[slice]:
-    """Slices of n rows that hold a bounded number of values."""
-    step = max(1, VALUES_AT_ONCE // max(1, features))
+def parts(n: int, features: int, values: int | None = None) -> Iterator[slice]:
+    """Slices of n rows that hold a bounded number of values, `VALUES_AT_ONCE` unless told otherwise."""
+    step = max(1, (values or VALUES_AT_ONCE) // max(1, features))
     for start in range(0, n, step):
         yield slice(start, start + step)

@@ -215,5 +215,5 @@ def test_a_file_that_shrinks_while_it_is_read(tmp_path, monkeypatch):
     status = os.stat(tmp_path / "X.npy")
     os.truncate(tmp_path / "X.npy", 5000)
     monkeypatch.setattr(folder.os, "fstat", lambda _: status)
-    with pytest.raises(DataError, match=r"X\.npy: expected .* as the run found it, found \d+ bytes less"):
+    with pytest.raises(DataError, match=r"X\.npy: expected the bytes that the run found there, found \d+ less"):
         list(data.train.passes())
