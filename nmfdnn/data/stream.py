@@ -80,7 +80,7 @@ class Stream:
         """`take` for each of these in turn, ahead of time where they come from one window after another."""
         places = [self._here(rows) for rows in order]
         ends = np.cumsum([len(here) for here, _ in places])
-        needs = _Needs(np.concatenate([here for here, _ in places]) // self.block, ends)
+        needs = _Needs(np.concatenate([np.arange(0), *(here for here, _ in places)]) // self.block, ends)
         slots = min(len(needs.blocks), 2 * (self.window // self.block))
         if needs.most > slots:
             yield from map(self.take, order)
