@@ -146,7 +146,9 @@ def read_folder(folder: Path) -> dict[str, np.ndarray | Stored]:
         parts = {key: _numbered(folder, names, key + end) for key in "Xy"}
         alone = sorted(parts["X"].keys() ^ parts["y"].keys())
         if alone or not parts["X"]:
-            lacking = [f"{key}{end}{part}.npy" for part in alone or [""] for key in "Xy" if part not in parts[key]]
+            lacking = [
+                f"{key}{end}{part}.npy" for part in alone or [""] for key in "Xy" if part not in parts[key]
+            ]
             found = ", ".join(names[:6]) + (" …" if len(names) > 6 else "") if names else "nothing"
             raise bad_file(folder, f"{' and '.join(lacking)} there too", found, EXAMPLE)
         order = sorted(parts["X"], key=lambda part: (int(part[1:] or 0), part))

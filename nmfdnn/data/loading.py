@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 
+from .. import parallel
 from ..errors import ConfigError, require
 from ..source import Memory, Source, share
 from .arrays import read_arrays
@@ -53,6 +56,16 @@ def load(config: DataConfig, *, seed: int, device: torch.device, dtype: torch.dt
         train, test = np.sort(train), np.sort(test)
         validation = None if validation is None else np.sort(validation)
     raw, digest, low, high = survey(raw, train)
+    held = [rows for rows in (validation, None if raw.test else test) if rows is not None]
+    order = np.concatenate([train, *held])
+    in_place = len(order) == len(raw.X) and _shareable(raw.X, device, dtype)
+    if in_place:
+        assert isinstance(raw.X, np.ndarray)  # for the type checker: `_shareable` has seen to it
+        _rearrange(raw.X, order)
+        raw = replace(raw, labels=raw.labels[order])
+        rank = np.argsort(order)
+        train, validation = rank[train], None if validation is None else rank[validation]
+        test = test if raw.test else rank[test]
     maximum = raw.maximum if config.scale else 1.0
     preprocessing = Preprocessing.fit(config.standardize, raw.X, train, low, high, maximum)
 
@@ -62,7 +75,9 @@ def load(config: DataConfig, *, seed: int, device: torch.device, dtype: torch.dt
             there = torch.from_numpy(labels[rows]).to(device)
             return Stream(X, rows, there, preprocessing, dtype, config.memory_gb * 1e9)
         here = share(len(rows))
-        values = preprocessing.apply(X, rows[here], device=device, dtype=dtype)
+        own = in_place if X is raw.X else _shareable(X, device, dtype)
+        out = torch.from_numpy(X[rows[0] : rows[-1] + 1]).flatten(1) if own else None
+        values = preprocessing.apply(X, rows[here], device=device, dtype=dtype, out=out)
         return Memory(values, torch.from_numpy(labels[rows]).to(device), here.start)
 
     return Dataset(
@@ -75,6 +90,25 @@ def load(config: DataConfig, *, seed: int, device: torch.device, dtype: torch.dt
         digest=digest,
         preprocessing=preprocessing,
     )
+
+
+def _shareable(X: np.ndarray | Stored, device: torch.device, dtype: torch.dtype) -> bool:
+    """Whether a tensor can use the memory of this array, whose rows it then has in their order."""
+    return (
+        isinstance(X, np.ndarray)
+        and X.flags.carray
+        and X.dtype == torch.empty(0, dtype=dtype).numpy().dtype
+        and device.type == "cpu"
+        and parallel.ranks() == 1
+    )
+
+
+def _rearrange(X: np.ndarray, order: np.ndarray) -> None:
+    """Put the rows in this order; a few columns at a time, for a copy would double the memory."""
+    flat = X.reshape(len(X), -1)
+    width = max(16, flat.shape[1] // 16)
+    for first in range(0, flat.shape[1], width):
+        flat[:, first : first + width] = flat[order, first : first + width]
 
 
 def _read(config: DataConfig, rng: np.random.Generator) -> Raw:

@@ -28,7 +28,9 @@ def read_npz(path: Path) -> dict[str, np.ndarray]:
     try:
         with path.open("rb") as file:
             if file.read(4) != b"PK\x03\x04":
-                raise bad_file(path, "an .npz (a zip), .csv or .parquet file", "another kind of file", EXAMPLE)
+                raise bad_file(
+                    path, "an .npz (a zip), .csv or .parquet file", "another kind of file", EXAMPLE
+                )
         with zipfile.ZipFile(path) as archive:
             members = {info.filename: info for info in archive.infolist()}
             wanted = _wanted(path, [name.removesuffix(".npy") for name in members if name.endswith(".npy")])

@@ -103,12 +103,14 @@ class Preprocessing:
         *,
         device: torch.device | str = "cpu",
         dtype: torch.dtype = torch.float32,
+        out: Tensor | None = None,
     ) -> Tensor:
         """What the network sees of the raw samples ``X`` (n × ...), or of the given ``rows`` of them.
 
         The result is n × features; pictures may have their channels first or last. Features with an offset
         are computed on the host in float64, so that an offset far beyond the precision of ``dtype`` does no
-        harm. Needs little memory besides the result.
+        harm. Needs little memory besides the result, which is ``out`` if given; that may be the memory of
+        these rows of ``X`` themselves.
         Raises `DataError` for samples of another shape, and for values that ``dtype`` cannot hold.
         """
         if isinstance(X, Tensor):
@@ -121,10 +123,12 @@ class Preprocessing:
             expected = "rows" if self.shape is None else f"n × {' × '.join(map(str, self.shape))}"
             raise DataError(f"samples must be real numbers, {expected}, got shape {X.shape} of {X.dtype}")
         n, features = len(X if rows is None else rows), int(np.prod(X.shape[1:]))
-        result = torch.empty(n, features, dtype=dtype, device=device)
+        result = torch.empty(n, features, dtype=dtype, device=device) if out is None else out
         for part in parts(n, features, IN_CACHE):
             raw = X[part] if rows is None else X[rows[part]]
-            raw = np.require(raw, requirements="CW").reshape(-1, features)  # copies what torch cannot share
+            raw = np.require(raw, requirements=["C", "W"]).reshape(
+                -1, features
+            )  # copies what torch cannot share
             # torch knows neither foreign byte orders nor long doubles.
             known = raw.dtype.newbyteorder("=") if raw.dtype.itemsize <= 8 else np.float64
             values = torch.from_numpy(raw.astype(known, copy=False))

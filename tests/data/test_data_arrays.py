@@ -136,7 +136,11 @@ BAD = {
         r"(X_test together with y_test, found .*\['y_test'\]|y_test\.npy there too, found X\.npy, X_test\.npy, y)",
         {"y_test": Y},
     ),
-    "no X_test": ({"X": samples(), "y": Y, "y_test": Y}, r"(without \['X_test'\]|X_test\.npy there too)", {"X_test": samples()}),
+    "no X_test": (
+        {"X": samples(), "y": Y, "y_test": Y},
+        r"(without \['X_test'\]|X_test\.npy there too)",
+        {"X_test": samples()},
+    ),
     "object X": (
         {"X": objects(samples()), "y": Y},
         r"plain values in X, found objects of Python, .*X\.astype\('float32'\)",
@@ -265,7 +269,8 @@ def test_a_sparse_matrix_and_its_remedy(tmp_path, save):
 
 def test_files_that_are_no_npz(tmp_path):
     with pytest.raises(
-        DataError, match=r"none\.npz: expected an \.npz, .* file or a folder .*, found nothing there; set data\.path"
+        DataError,
+        match=r"none\.npz: expected an \.npz, .* file or a folder .*, found nothing there; set data\.path",
     ):
         load(Arrays(path=str(tmp_path / "none.npz")))
     np.save(tmp_path / "single.npy", samples())

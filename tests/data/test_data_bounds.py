@@ -134,7 +134,9 @@ HOSTILE = {
 
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("case", HOSTILE)
-@pytest.mark.parametrize("method", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, None], ids=["stored", "deflated", "folder"])
+@pytest.mark.parametrize(
+    "method", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, None], ids=["stored", "deflated", "folder"]
+)
 def test_hostile_headers(tmp_path, case, method):
     path = tmp_path / "a.npz"
     if method is None:
@@ -157,7 +159,10 @@ def test_hostile_headers_of_labels(tmp_path, case):
 
 def test_labels_of_a_folder_that_are_larger_than_the_memory(tmp_path):
     rows = 10**12
-    path = write(tmp_path / "a", {"X.npy": npy(described(f"({rows}, 1)", "|u1")), "y.npy": npy(described(f"({rows},)"))})
+    path = write(
+        tmp_path / "a",
+        {"X.npy": npy(described(f"({rows}, 1)", "|u1")), "y.npy": npy(described(f"({rows},)"))},
+    )
     for name, size in (("X.npy", rows), ("y.npy", 8 * rows)):
         os.truncate(path / name, (path / name).stat().st_size + size)
     message = r"y\.npy: reading these labels would take 32,000 GB, and this machine .*; store one number"

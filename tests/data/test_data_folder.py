@@ -48,7 +48,13 @@ def test_shards_are_in_the_order_of_their_numbers(tmp_path):
     assert np.array_equal(found["y"], Y)
 
 
-KEYS = [{}, {"standardize": "standard"}, {"standardize": "minmax"}, {"train_samples": 200}, {"validation": 0.3}]
+KEYS = [
+    {},
+    {"standardize": "standard"},
+    {"standardize": "minmax"},
+    {"train_samples": 200},
+    {"validation": 0.3},
+]
 
 
 @pytest.mark.parametrize("keys", KEYS, ids=str)
@@ -161,7 +167,9 @@ def test_bad_folders_and_their_remedies(tmp_path, case):
 
 def test_one_file_or_numbered_ones(tmp_path):
     path = save_folder(tmp_path, X=X, y=Y, X_00=X, y_00=Y)
-    with pytest.raises(DataError, match=r"X in one file or in numbered ones, found X\.npy beside X_00\.npy; take"):
+    with pytest.raises(
+        DataError, match=r"X in one file or in numbered ones, found X\.npy beside X_00\.npy; take"
+    ):
         load(arrays(path))
     for name in ("X", "y"):
         os.unlink(path / f"{name}.npy")
@@ -193,7 +201,9 @@ def replaced_by_a_folder(path):
     path.mkdir()
 
 
-@pytest.mark.parametrize("happens", [vanished, truncated, rewritten, replaced_by_a_folder], ids=lambda f: f.__name__)
+@pytest.mark.parametrize(
+    "happens", [vanished, truncated, rewritten, replaced_by_a_folder], ids=lambda f: f.__name__
+)
 @pytest.mark.parametrize("cuts", [[], CUTS], ids=["one file", "shards"])
 def test_files_that_change_under_a_run(tmp_path, happens, cuts):
     path = save_folder(tmp_path, cuts, X=X, y=Y)
@@ -215,5 +225,7 @@ def test_a_file_that_shrinks_while_it_is_read(tmp_path, monkeypatch):
     status = os.stat(tmp_path / "X.npy")
     os.truncate(tmp_path / "X.npy", 5000)
     monkeypatch.setattr(folder.os, "fstat", lambda _: status)
-    with pytest.raises(DataError, match=r"X\.npy: expected the bytes that the run found there, found \d+ less"):
+    with pytest.raises(
+        DataError, match=r"X\.npy: expected the bytes that the run found there, found \d+ less"
+    ):
         list(data.train.passes())

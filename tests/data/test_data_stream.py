@@ -219,7 +219,9 @@ def test_the_reader_ends_with_its_iterator(source):
 
 @pytest.mark.parametrize("moment", [1, 2, 9, 20])
 @pytest.mark.parametrize("error", [DataError("gone"), MemoryError("full"), ZeroDivisionError()], ids=repr)
-def test_what_goes_wrong_in_the_reader_is_raised_where_its_batches_are_used(source, monkeypatch, moment, error):
+def test_what_goes_wrong_in_the_reader_is_raised_where_its_batches_are_used(
+    source, monkeypatch, moment, error
+):
     original, reads = stream.Stream._read, []
 
     def read(self, samples):
@@ -243,7 +245,9 @@ def test_what_goes_wrong_in_the_reader_is_raised_where_its_batches_are_used(sour
 def test_values_that_the_type_cannot_hold(tmp_path):
     path = save_folder(tmp_path, X=X.astype(np.float64) * 1e300, y=Y)
     source = load(Arrays(path=str(path), standardize="none")).train
-    with pytest.raises(DataError, match=r"not finite in torch\.float32: .* dtype=float64 or data\.standardize"):
+    with pytest.raises(
+        DataError, match=r"not finite in torch\.float32: .* dtype=float64 or data\.standardize"
+    ):
         list(source.passes())
 
 
