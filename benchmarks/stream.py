@@ -1,9 +1,9 @@
 """Training on data larger than memory: peak memory, and speed beside the same batches from memory.
 
-`python benchmarks/stream.py FOLDER` writes a planted set of 5,000,000 × 1,000 float32 (20 GB) into FOLDER, unless
-it is there, and prints one table: for `jacobi` and `bp`, each in a process of its own, the peak of resident
-memory in a run of one epoch with its evaluations, beyond what the process had before; and then, in one process
-in turn, the seconds of a part of an epoch from the folder and from as many samples in memory.
+`python benchmarks/stream.py FOLDER` writes a planted set of 5,000,000 × 1,000 float32 (20 GB) into FOLDER,
+unless it is there, and prints one table: for `jacobi` and `bp`, each in a process of its own, the peak of
+resident memory in a run of one epoch with its evaluations, beyond what the process had before; and then, in one
+process in turn, the speed of parts of an epoch from the folder and of epochs on samples in memory.
 `--samples 200000 --memory 0.05` is a quick check; `--threads` are those of the training.
 """
 
@@ -43,7 +43,7 @@ PARTS = 5
 
 
 def plant(folder: Path, samples: int, features: int) -> None:
-    """Write X uniform in [0, 1) and the labels that a random ReLU network gives them, unless they are there."""
+    """Write X uniform in [0, 1) and the labels of a random ReLU network, unless they are there."""
     if (folder / "y.npy").exists():
         if np.load(folder / "X.npy", mmap_mode="r").shape != (samples, features):
             raise SystemExit(f"{folder} holds other data: name another folder")

@@ -1,4 +1,4 @@
-"""Whole runs from a folder: as good as from memory whatever its order, and continued after kills and mishaps."""
+"""Whole runs from a folder: equally good whatever its order, and continued after kills and mishaps."""
 
 from __future__ import annotations
 

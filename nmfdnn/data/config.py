@@ -140,8 +140,8 @@ class Arrays(SplitConfig):
 
     ``test`` counts only if there is no X_test. ``target`` names the label's column in a table; null takes y,
     label, target or class, else the last one. ``scale`` concerns bytes (uint8) only. The samples of a folder
-    stay there: ``memory_gb`` is about how much memory (10⁹ bytes, of each process) goes to those that have been
-    read. Epochs draw their batches from half of that at a time, so it is part of what a seed decides.
+    stay there: ``memory_gb`` is about how much memory (10⁹ bytes, of each process) goes to those that were
+    read. An epoch draws its batches from half of that at a time, so another value gives another order.
     """
 
     name: str = "arrays"

@@ -10,8 +10,8 @@ import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from io import FileIO
+from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
@@ -39,8 +39,8 @@ class Shard:
 class Stored:
     """Rows in files, which are read when asked for by increasing indices, as from an array.
 
-    ``shape`` is n × … as stored; with ``channels_last`` pictures are stored n × H × W × C, and rows come, like
-    ``shape``, as C × H × W.
+    ``shape`` is that of all rows as they come. With ``channels_last`` pictures are stored as H × W × C and
+    come as C × H × W.
     """
 
     shards: tuple[Shard, ...]
@@ -131,9 +131,9 @@ def _fill(file: FileIO, part: np.ndarray, offset: int, path: Path) -> None:
 def read_folder(folder: Path) -> dict[str, np.ndarray | Stored]:
     """The samples X (as `Stored`) and the labels y and, where there are any, X_test and y_test.
 
-    The files are X.npy and y.npy, or shards X_000.npy, X_001.npy … and y_000.npy, y_001.npy …, in the order of
-    their numbers, likewise X_test.npy … Raises `DataError` for anything but plain arrays whose sizes, shapes
-    and types agree; no samples are read.
+    The files are X.npy and y.npy, or shards X_000.npy, X_001.npy … and y_000.npy, y_001.npy … in the order
+    of their numbers, likewise X_test.npy … Raises `DataError` for anything but plain arrays whose sizes,
+    shapes and types agree; no samples are read.
     """
     try:
         names = sorted(os.listdir(folder))

@@ -1,8 +1,8 @@
 """Samples that stay in their files: read ahead in the background, in blocks, with bounded memory.
 
-Legend: a block is `block` neighbouring samples; a slot is room for one block in memory. An epoch draws its batches
-from a window of whole blocks before it goes on (`source.blockwise`), so that a block is read when its window
-begins and its slot is free when the window ends. With room for two windows the next one is read meanwhile.
+Legend: a block is `block` neighbouring samples; a slot is room for one block in memory. An epoch draws its
+batches from a window of whole blocks before it goes on (`source.blockwise`), so that a block is read when its
+window begins and its slot is free when the window ends. With room for two windows the next is read meanwhile.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from threading import Condition, Thread
 
 import numpy as np
@@ -33,10 +34,10 @@ PARTS = 16
 
 @dataclass(frozen=True, eq=False)
 class Stream:
-    """The samples `rows` (increasing) of `stored`, with the labels of each (n), as `preprocessing` makes them.
+    """The samples `rows` (increasing) of `stored` as `preprocessing` makes them, and their labels (n).
 
-    At most about `memory` bytes of samples are held at a time, besides the batches handed out. Over several ranks
-    each reads an equal part of the samples, in order.
+    About `memory` bytes of samples, at most, are held at a time, besides the batches handed out. Over several
+    ranks each reads an equal part of the samples, in order.
     """
 
     stored: Stored
@@ -110,7 +111,7 @@ class Stream:
         shares = [self._share(rank) for rank in range(parallel.ranks())]
         count = math.ceil(max(last - first for first, last in shares) / max(1, self.window // PARTS))
         edges = [np.linspace(first, last, count + 1).astype(np.int64) for first, last in shares]
-        parts = zip(*(zip(edge[:-1], edge[1:], strict=True) for edge in edges), strict=True)
+        parts = zip(*(pairwise(edge) for edge in edges), strict=True)
         return self.batches([torch.cat([torch.arange(*piece) for piece in part]) for part in parts])
 
     def sample(self, count: int) -> Tensor:
@@ -150,7 +151,7 @@ class _Needs:
     Attributes:
         blocks: those needed, in the order in which they first are.
         by_end: the same in the order in which they last are.
-        needed, done: for each batch, of how many blocks it or one before is the first, or the last, with a need.
+        needed, done: for each batch, how many blocks it or one before needs first, and how many last.
         most: blocks, at most, between their first and last need at the same time.
     """
 
@@ -169,9 +170,9 @@ class _Needs:
 
 
 class _Reader:
-    """A thread that reads `blocks` in turn into free slots, up to `at_once` together; it ends with the context.
+    """A thread that reads `blocks` in turn into free slots, and ends with the context.
 
-    `read` gets the numbers of blocks and of as many slots.
+    `read` gets the numbers of some blocks, at most `at_once`, and of as many slots.
     """
 
     def __init__(

@@ -17,10 +17,10 @@ from .preprocessing import parts
 class Survey(NamedTuple):
     """What a pass found: the data with their true type, their digest, and the training part's extremes.
 
-    Bytes of which none is above 1 are truth values rather than pixels. ``digest`` is a SHA-256 in hexadecimal of
-    all values with their shapes and types, all labels and class names, and whether X stays in its files (for
-    then its rows are split and visited in another order). ``low`` and ``high`` are the least and largest value
-    of each feature in the training rows, in the type and shape of a row.
+    Bytes of which none is above 1 are truth values rather than pixels. ``digest`` is a SHA-256 in hexadecimal
+    of all values with their shapes and types, all labels and class names, and whether X stays in its files
+    (for then its rows come in another order). ``low`` and ``high`` are the least and largest value of each
+    feature in the training rows, in the type and shape of a row.
     """
 
     raw: Raw

@@ -133,7 +133,7 @@ BAD = {
     ),
     "no y_test": (
         {"X": samples(), "y": Y, "X_test": samples()},
-        r"(X_test together with y_test, found .*\['y_test'\]|y_test\.npy there too, found X\.npy, X_test\.npy, y)",
+        r"(X_test together with y_test, found .*\['y_test'\]|y_test\.npy there too, found X\.npy, X_test)",
         {"y_test": Y},
     ),
     "no X_test": (

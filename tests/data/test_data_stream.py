@@ -210,9 +210,13 @@ def test_the_reader_ends_with_its_iterator(source):
     del batches
     gc.collect()
     assert not readers()
-    with pytest.raises(KeyboardInterrupt):
+
+    def interrupted():
         for _ in source.batches(ORDERS["blockwise"](len(source))):
             raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
     gc.collect()
     assert not readers()
 
@@ -233,8 +237,7 @@ def test_what_goes_wrong_in_the_reader_is_raised_where_its_batches_are_used(
     monkeypatch.setattr(stream.Stream, "_read", read)
     seen = []
     with pytest.raises(type(error)) as caught:
-        for batch in source.batches(ORDERS["blockwise"](len(source))):
-            seen.append(batch)
+        seen.extend(source.batches(ORDERS["blockwise"](len(source))))
     assert caught.value is error
     assert (len(seen) > 0) == (moment >= 9)
     del caught
