@@ -2,8 +2,8 @@
 
 `python benchmarks/stream.py FOLDER` writes a planted set of 5,000,000 × 1,000 float32 (20 GB) into FOLDER,
 unless it is there, and prints one table: for `jacobi` and `bp`, each in a process of its own, the peak of
-resident memory in a run of one epoch with its evaluations, beyond what the process had before; and then, in one
-process in turn, the speed of parts of an epoch from the folder and of epochs on samples in memory.
+resident memory in a run of one epoch with its evaluations, beyond what the process had before; and then, in
+one process in turn, the speed of parts of an epoch from the folder and of epochs on samples in memory.
 `--samples 200000 --memory 0.05` is a quick check; `--threads` are those of the training.
 """
 

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from .. import parallel
-from ..source import Batch
+from ..source import Batch, share
 from .folder import Stored
 from .preprocessing import Preprocessing
 
@@ -91,9 +91,9 @@ class Stream:
         slot_of = np.zeros(math.ceil(len(self) / self.block), np.int64)
 
         def read(blocks: np.ndarray, slots: np.ndarray) -> None:
-            first, last = self._share(parallel.rank())
+            own = share(len(self))
             samples = (np.sort(blocks)[:, None] * self.block + np.arange(self.block)).ravel()
-            samples = samples[(samples >= first) & (samples < last)]
+            samples = samples[(samples >= own.start) & (samples < own.stop)]
             slot_of[blocks] = slots
             flat[self._places(samples, slot_of)] = self._read(samples)
 
@@ -108,9 +108,10 @@ class Stream:
                 yield self._batch(X, rows, mine)
 
     def passes(self) -> Iterator[Batch]:
-        shares = [self._share(rank) for rank in range(parallel.ranks())]
-        count = math.ceil(max(last - first for first, last in shares) / max(1, self.window // PARTS))
-        edges = [np.linspace(first, last, count + 1).astype(np.int64) for first, last in shares]
+        # Each part has some samples of every rank: all have equally much to do, and equally many parts.
+        shares = [share(len(self), rank) for rank in range(parallel.ranks())]
+        count = math.ceil(len(self) / len(shares) / max(1, self.window // PARTS))
+        edges = [np.linspace(own.start, own.stop, count + 1).astype(np.int64) for own in shares]
         parts = zip(*(pairwise(edge) for edge in edges), strict=True)
         return self.batches([torch.cat([torch.arange(*piece) for piece in part]) for part in parts])
 
@@ -123,17 +124,12 @@ class Stream:
         blocks, rest = np.divmod(samples, self.block)
         return torch.from_numpy(slot_of[blocks] * self.block + rest)
 
-    def _share(self, rank: int) -> tuple[int, int]:
-        """First and last sample of a rank."""
-        n, ranks = len(self), parallel.ranks()
-        return n * rank // ranks, n * (rank + 1) // ranks
-
     def _here(self, rows: Tensor) -> tuple[np.ndarray, Tensor | None]:
         """Those of these samples that this rank reads, and their places; None for all."""
         if parallel.ranks() == 1:
             return rows.cpu().numpy(), None
-        first, last = self._share(parallel.rank())
-        mine = ((rows >= first) & (rows < last)).nonzero().flatten()
+        own = share(len(self))
+        mine = ((rows >= own.start) & (rows < own.stop)).nonzero().flatten()
         return rows[mine].cpu().numpy(), mine
 
     def _read(self, samples: np.ndarray) -> Tensor:
