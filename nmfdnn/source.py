@@ -131,10 +131,10 @@ class Memory:
         return torch.arange(min(count, len(self)), device=self.device)  # the split has shuffled them
 
 
-def share(n: int) -> slice:
-    """Which of n samples this rank holds: nearly equal numbers, in order."""
-    first, last = (n * part // parallel.ranks() for part in (parallel.rank(), parallel.rank() + 1))
-    return slice(first, last)
+def share(n: int, rank: int | None = None) -> slice:
+    """Which of n samples a rank, by default this one, holds: nearly equal numbers, in order."""
+    rank = parallel.rank() if rank is None else rank
+    return slice(n * rank // parallel.ranks(), n * (rank + 1) // parallel.ranks())
 
 
 def batches(n: int, size: int, generator: torch.Generator, device: torch.device) -> Sequence[Tensor]:

@@ -1,8 +1,9 @@
-"""The user's own data: an .npz file with X, y and optionally X_test, y_test, or a table."""
+"""The user's own data: X, y and optionally X_test, y_test in an .npz file or a folder, or a table."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -10,8 +11,8 @@ from ..errors import require
 from .config import Arrays
 from .dataset import Raw
 from .files import bad_file, expand
-from .npz import EXAMPLE, read_npz
-from .preprocessing import parts
+from .folder import Stored, read_folder
+from .npz import read_npz
 from .tables import PARQUET, TEXT, read_table
 
 TO_TEXT = "name the classes, for example with y.astype(str)"
@@ -19,55 +20,51 @@ CHANNELS = (1, 3, 4)  # grey, red-green-blue, and those with transparency
 
 
 def read_arrays(config: Arrays) -> Raw:
-    """Read an .npz file with X and y, or a table, see `tables`.
+    """Read an .npz file with X and y, a folder of .npy files, see `folder`, or a table, see `tables`.
 
     ``X`` is n × features, n × H × W, n × C × H × W or n × H × W × C with C of 1, 3 or 4: uint8 pixels (which
     stand for 0..1) or any other finite real numbers, of either sign. ``y`` are n labels: integers, text,
     truth values, or whole numbers stored as floats; n × 1 of these; or one-hot rows n × classes. They are
     renumbered in increasing order, ``classes`` keeps the originals (of one-hot rows, the columns' numbers).
+    Of a folder, ``X`` stays where it is (`Stored`). Whether it is finite is found by `survey`.
 
     Raises `DataError` for anything else; never runs code from the file.
     """
-    require(config.path not in ("", "???"), "data.path", "the path of a file", config.path)
+    require(config.path not in ("", "???"), "data.path", "the path of a file or folder", config.path)
     path = expand(config.path, "data.path")
-    if not path.is_file():
-        found = "a folder" if path.is_dir() else "nothing there"
-        raise bad_file(path, "an .npz, .csv or .parquet file", found, "set data.path to your file")
-    try:
-        with path.open("rb") as file:
-            zipped = file.read(4) == b"PK\x03\x04"
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise bad_file(path, "a readable file", reason, "check that you may read it") from error
-
-    if path.suffix.lower() in (*TEXT, *PARQUET):
-        X, y, column = read_table(path, config.target)
+    if not path.is_dir() and not path.is_file():
+        expected = "an .npz, .csv or .parquet file or a folder of .npy files"
+        raise bad_file(path, expected, "nothing there", "set data.path to your data")
+    if path.is_file() and path.suffix.lower() in (*TEXT, *PARQUET):
+        table, y, column = read_table(path, config.target)
         remedy = f"is {column} the label's column? If not, set data.target to the one that is"
-        y, test = _labels(path, y, len(X), f"the column {column}", remedy), None
-    elif zipped:
-        allowed = "null for an .npz file, whose labels are y"
-        require(config.target is None, "data.target", allowed, config.target)
-        arrays = read_npz(path)
-        X = _samples(path, arrays["X"], "X")
-        y = _labels(path, arrays["y"], len(X), "y")
-        test = _test_set(path, arrays, X, y) if "X_test" in arrays else None
-    else:
-        raise bad_file(path, "an .npz (a zip), .csv or .parquet file", "another kind of file", EXAMPLE)
+        return _raw(path, table, _labels(path, y, len(table), f"the column {column}", remedy))
+    allowed = "null for an .npz file or a folder, whose labels are y"
+    require(config.target is None, "data.target", allowed, config.target)
+    arrays: dict[str, Any] = read_folder(path) if path.is_dir() else read_npz(path)
+    X = _samples(path, arrays["X"], "X")
+    y = _labels(path, arrays["y"], len(X), "y")
+    return _raw(path, X, y, _test_set(path, arrays, X, y) if "X_test" in arrays else None)
+
+
+def _raw(
+    path: Path,
+    X: np.ndarray | Stored,
+    y: np.ndarray,
+    test: tuple[np.ndarray | Stored, np.ndarray] | None = None,
+) -> Raw:
     classes, labels = np.unique(y, return_inverse=True)
     if len(classes) < 2:
         raise bad_file(path, "at least 2 classes", f"{len(classes)}", "add samples of other classes")
-
-    if X.dtype == np.uint8 and max(part.max() for part in (X, *(test or ())[:1])) <= 1:
-        X, test = X.view(bool), test and (test[0].view(bool), test[1])  # truth values rather than pixels
     if test is not None:
         test = test[0], np.searchsorted(classes, test[1])
     maximum = 255 if X.dtype == np.uint8 else 1
-    return Raw(X, labels.astype(np.int64), tuple(map(str, classes)), maximum, test)
+    return Raw(X, labels.astype(np.int64), tuple(map(str, classes)), maximum, test, path)
 
 
 def _test_set(
-    path: Path, arrays: dict[str, np.ndarray], X: np.ndarray, y: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
+    path: Path, arrays: dict[str, Any], X: np.ndarray | Stored, y: np.ndarray
+) -> tuple[np.ndarray | Stored, np.ndarray]:
     test_X = _samples(path, arrays["X_test"], "X_test")
     test_y = _labels(path, arrays["y_test"], len(test_X), "y_test")
     if test_X.shape[1:] != X.shape[1:] or (test_X.dtype == np.uint8) != (X.dtype == np.uint8):
@@ -83,7 +80,7 @@ def _test_set(
     return test_X, test_y
 
 
-def _samples(path: Path, X: np.ndarray, key: str) -> np.ndarray:
+def _samples(path: Path, X: np.ndarray | Stored, key: str) -> np.ndarray | Stored:
     if X.dtype.kind not in "fiub":
         remedy = f"convert them, for example with {key}.astype('float32')"
         raise bad_file(path, f"real numbers in {key}", _describe(X), remedy)
@@ -91,26 +88,12 @@ def _samples(path: Path, X: np.ndarray, key: str) -> np.ndarray:
     if X.ndim not in (2, 3, 4) or X.size == 0:
         expected = f"{key} of shape n × features, n × H × W, n × C × H × W or n × H × W × C"
         raise bad_file(path, expected, _describe(X), flat)
-    if X.dtype.kind == "f":
-        bad = np.zeros(X[0].size, np.int64)
-        for part in parts(len(X), X[0].size):
-            bad += np.count_nonzero(~np.isfinite(X[part]), axis=0).reshape(-1)
-        if bad.any():
-            columns = np.flatnonzero(bad)
-            more = f" and {len(columns) - 5} more" if len(columns) > 5 else ""
-            found = f"NaN or infinity in {bad.sum()} places, in features {columns[:5].tolist()}{more}"
-            remedy = (
-                "fill them in, or drop these samples: "
-                f"keep = numpy.isfinite({key}).reshape(len({key}), -1).all(axis=1), then {key}[keep] and the "
-                "labels' [keep]"
-            )
-            raise bad_file(path, f"finite numbers in {key}", found, remedy)
     if X.ndim < 4 or X.shape[3] not in CHANNELS:
         return X
     if X.shape[1] in CHANNELS:
         expected = f"pictures in {key} whose channels come clearly first or last"
         raise bad_file(path, expected, _describe(X), flat)
-    return np.moveaxis(X, 3, 1)
+    return X.with_channels_first() if isinstance(X, Stored) else np.moveaxis(X, 3, 1)
 
 
 def _labels(path: Path, y: np.ndarray, n: int, key: str, remedy: str = "") -> np.ndarray:
@@ -138,5 +121,5 @@ def _labels(path: Path, y: np.ndarray, n: int, key: str, remedy: str = "") -> np
     return y.astype(np.int64) if y.dtype.kind in "iu" else y
 
 
-def _describe(array: np.ndarray) -> str:
+def _describe(array: np.ndarray | Stored) -> str:
     return f"shape {array.shape} of {array.dtype}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 
 from ..errors import require
@@ -135,16 +136,23 @@ class Synthetic(SplitConfig):
 
 @dataclass
 class Arrays(SplitConfig):
-    """The user's own .npz file or table at ``path``, see `arrays`; ``test`` counts only if it has no X_test.
+    """The user's own .npz file, folder or table at ``path``, see `arrays`.
 
-    ``target`` names the label's column in a table; null takes y, label, target or class, else the last one.
-    ``scale`` concerns bytes (uint8) only.
+    ``test`` counts only if there is no X_test. ``target`` names the label's column in a table; null takes y,
+    label, target or class, else the last one. ``scale`` concerns bytes (uint8) only. The samples of a folder
+    stay there: ``memory_gb`` is about how much memory (10⁹ bytes, of each process) goes to those that were
+    read. An epoch draws its batches from half of that at a time, so another value gives another order.
     """
 
     name: str = "arrays"
     standardize: str = "auto"
     path: str = "???"  # the mark of a mandatory value in a configuration schema
     target: str | None = None
+    memory_gb: float = 1.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(0 < self.memory_gb < math.inf, "data.memory_gb", "> 0", self.memory_gb)
 
 
 SCHEMAS: dict[str, type[DataConfig]] = {

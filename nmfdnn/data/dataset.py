@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 
 from ..source import Source
-from .preprocessing import Preprocessing, parts
+from .folder import Stored
+from .preprocessing import Preprocessing
 
 
 @dataclass(frozen=True, eq=False)
@@ -17,7 +18,7 @@ class Dataset:
 
     ``classes[c]`` names label c. ``image_shape`` is the shape of a row as an image, such as (28, 28) or
     (3, 32, 32), and None for plain vectors. ``validation`` is None where nothing is held out. ``digest`` is a
-    SHA-256 of all that was read, see `Raw.digest`; it is the same for every split, device and type.
+    SHA-256 of all that was read, see `survey`; it is the same for every split, device and type.
     ``preprocessing`` made the splits' values out of what was read, and prepares other samples alike.
     """
 
@@ -44,25 +45,16 @@ class Raw:
     """A data set as its source stores it: values ``X`` (n × ...) and labels (n, int64 in 0..classes-1).
 
     ``maximum`` is the stored value that stands for 1 (255 for bytes). ``test`` is the official test set,
-    or None where a part of the samples has to be split off.
+    or None where a part of the samples has to be split off. ``path`` is what was read, for messages.
     """
 
-    X: np.ndarray
+    X: np.ndarray | Stored
     labels: np.ndarray
     classes: tuple[str, ...]
     maximum: float
-    test: tuple[np.ndarray, np.ndarray] | None = None
+    test: tuple[np.ndarray | Stored, np.ndarray] | None = None
+    path: Path = Path()
 
     @property
     def image_shape(self) -> tuple[int, ...] | None:
         return self.X.shape[1:] if self.X.ndim > 2 else None
-
-    @property
-    def digest(self) -> str:
-        """SHA-256 in hexadecimal of all values with their shapes and types, all labels and class names."""
-        digest = hashlib.sha256(repr(self.classes).encode())
-        for array in (self.X, self.labels, *(self.test or ())):
-            digest.update(repr((array.shape, array.dtype.str)).encode())
-            for part in parts(len(array), array[0].size):
-                digest.update(np.ascontiguousarray(array[part]).data)
-        return digest.hexdigest()

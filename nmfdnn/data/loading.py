@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 
+from .. import parallel
 from ..errors import ConfigError, require
-from ..source import Memory, share
+from ..source import Memory, Source, share
 from .arrays import read_arrays
 from .config import Arrays, DataConfig, Digits, FullConfig, MNIST5k, SplitConfig, Synthetic
 from .dataset import Dataset, Raw
 from .embedded import digits, mnist_5k
+from .folder import Stored
 from .full import read_full
 from .preprocessing import Preprocessing
 from .splitting import take
+from .stream import Stream
+from .survey import survey
 from .synthetic import plant
 
 
@@ -21,7 +27,8 @@ def load(config: DataConfig, *, seed: int, device: torch.device, dtype: torch.dt
     """Read, split and place a data set.
 
     The splits depend on ``seed`` (≥ 0) alone, not on the device or ``dtype`` (floating); they are
-    stratified by class and shuffled. Official test sets stay as they are, in their own order. What has to be
+    stratified by class and shuffled; those of a folder keep its order and are read from there, see `Stream`.
+    Official test sets stay as they are, in their own order. What has to be
     learnt from the values themselves, such as means, is learnt from the training part alone.
 
     Raises `ConfigError` if a value does not fit the data, `DataError` if files are missing or damaged.
@@ -35,10 +42,8 @@ def load(config: DataConfig, *, seed: int, device: torch.device, dtype: torch.dt
     if raw.test is None:
         assert isinstance(config, SplitConfig)  # for the type checker: only these come without a test set
         test, train = _hold_out(raw.labels, train, config.test, "data.test", rng)
-        test_X, test_labels = raw.X, raw.labels
     else:
-        test_X, test_labels = raw.test
-        test = np.arange(len(test_labels))
+        test = np.arange(len(raw.test[1]))
     if config.train_samples is not None:
         allowed = f"between 1 and {len(train)}, the number of training samples"
         require(config.train_samples <= len(train), "data.train_samples", allowed, config.train_samples)
@@ -47,23 +52,63 @@ def load(config: DataConfig, *, seed: int, device: torch.device, dtype: torch.dt
     if config.validation > 0:
         validation, train = _hold_out(raw.labels, train, config.validation, "data.validation", rng)
 
-    preprocessing = Preprocessing.fit(config.standardize, raw.X, train, raw.maximum if config.scale else 1.0)
+    if isinstance(raw.X, Stored):  # neighbours are cheap to read
+        train, test = np.sort(train), np.sort(test)
+        validation = None if validation is None else np.sort(validation)
+    raw, digest, low, high = survey(raw, train)
+    held = [rows for rows in (validation, None if raw.test else test) if rows is not None]
+    order = np.concatenate([train, *held])
+    in_place = len(order) == len(raw.X) and _shareable(raw.X, device, dtype)
+    if in_place:
+        assert isinstance(raw.X, np.ndarray)  # for the type checker: `_shareable` has seen to it
+        _rearrange(raw.X, order)
+        raw = replace(raw, labels=raw.labels[order])
+        rank = np.argsort(order)
+        train, validation = rank[train], None if validation is None else rank[validation]
+        test = test if raw.test else rank[test]
+    maximum = raw.maximum if config.scale else 1.0
+    preprocessing = Preprocessing.fit(config.standardize, raw.X, train, low, high, maximum)
 
-    def place(X: np.ndarray, labels: np.ndarray, rows: np.ndarray) -> Memory:
+    def place(X: np.ndarray | Stored, labels: np.ndarray, rows: np.ndarray) -> Source:
+        if isinstance(X, Stored):
+            assert isinstance(config, Arrays)  # for the type checker: only these are in a folder
+            there = torch.from_numpy(labels[rows]).to(device)
+            return Stream(X, rows, there, preprocessing, dtype, config.memory_gb * 1e9)
         here = share(len(rows))
-        values = preprocessing.apply(X, rows[here], device=device, dtype=dtype)
+        own = in_place if X is raw.X else _shareable(X, device, dtype)
+        out = torch.from_numpy(X[rows[0] : rows[-1] + 1]).flatten(1) if own else None
+        values = preprocessing.apply(X, rows[here], device=device, dtype=dtype, out=out)
         return Memory(values, torch.from_numpy(labels[rows]).to(device), here.start)
 
     return Dataset(
         name=config.name,
         train=place(raw.X, raw.labels, train),
         validation=None if validation is None else place(raw.X, raw.labels, validation),
-        test=place(test_X, test_labels, test),
+        test=place(*(raw.test or (raw.X, raw.labels)), test),
         classes=raw.classes,
         image_shape=raw.image_shape,
-        digest=raw.digest,
+        digest=digest,
         preprocessing=preprocessing,
     )
+
+
+def _shareable(X: np.ndarray | Stored, device: torch.device, dtype: torch.dtype) -> bool:
+    """Whether a tensor can use the memory of this array, whose rows it then has in their order."""
+    return (
+        isinstance(X, np.ndarray)
+        and X.flags.carray
+        and X.dtype == torch.empty(0, dtype=dtype).numpy().dtype
+        and device.type == "cpu"
+        and parallel.ranks() == 1
+    )
+
+
+def _rearrange(X: np.ndarray, order: np.ndarray) -> None:
+    """Put the rows in this order; a few columns at a time, for a copy would double the memory."""
+    flat = X.reshape(len(X), -1)
+    width = max(16, flat.shape[1] // 16)
+    for first in range(0, flat.shape[1], width):
+        flat[:, first : first + width] = flat[order, first : first + width]
 
 
 def _read(config: DataConfig, rng: np.random.Generator) -> Raw:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 import zipfile
 from pathlib import Path
@@ -13,6 +14,7 @@ from ..errors import DataError
 from .files import bad_file, check_memory
 
 EXAMPLE = "write it with numpy.savez(path, X=X, y=y)"
+HEADER = 1 << 16  # bytes; NumPy writes and reads shorter ones
 SPARSE = {"data", "format", "shape"}  # what scipy.sparse.save_npz writes, among others
 
 
@@ -24,6 +26,11 @@ def read_npz(path: Path) -> dict[str, np.ndarray]:
     """
     key = "the archive"
     try:
+        with path.open("rb") as file:
+            if file.read(4) != b"PK\x03\x04":
+                raise bad_file(
+                    path, "an .npz (a zip), .csv or .parquet file", "another kind of file", EXAMPLE
+                )
         with zipfile.ZipFile(path) as archive:
             members = {info.filename: info for info in archive.infolist()}
             wanted = _wanted(path, [name.removesuffix(".npy") for name in members if name.endswith(".npy")])
@@ -36,11 +43,14 @@ def read_npz(path: Path) -> dict[str, np.ndarray]:
                 if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
                     raise bad_file(path, f"{key} as NumPy packs it", "another way of packing", EXAMPLE)
                 with archive.open(info) as member:
-                    _check_header(path, key, member, info.file_size)
+                    read_header(path, key, member, info.file_size)
                 with archive.open(info) as member:
                     arrays[key] = np.lib.format.read_array(member, allow_pickle=False)
     except DataError:
         raise
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise bad_file(path, "a readable file", reason, "check that you may read it") from error
     except Exception as error:  # a damaged or hostile archive can fail in any way
         reason = str(error) or type(error).__name__
         raise bad_file(path, f"a plain array in {key}", f"a damaged one ({reason})", EXAMPLE) from error
@@ -62,10 +72,21 @@ def _wanted(path: Path, keys: list[str]) -> list[str]:
     return wanted
 
 
-def _check_header(path: Path, key: str, member: IO[bytes], size: int) -> None:
-    major = np.lib.format.read_magic(member)[0]
-    read = np.lib.format.read_array_header_1_0 if major == 1 else np.lib.format.read_array_header_2_0
-    shape, _, dtype = read(member)
+def read_header(
+    path: Path, key: str, member: IO[bytes], size: int, remedy: str = EXAMPLE
+) -> tuple[tuple[int, ...], bool, np.dtype, int]:
+    """Shape, whether in Fortran's order, type and place of the values of an array of `size` bytes.
+
+    Raises `DataError` unless they are plain values and as many as there are bytes.
+    """
+    try:
+        start = io.BytesIO(member.read(HEADER))  # a header may claim any length
+        major = np.lib.format.read_magic(start)[0]
+        read = np.lib.format.read_array_header_1_0 if major == 1 else np.lib.format.read_array_header_2_0
+        shape, columns_first, dtype = read(start)
+    except Exception as error:  # a damaged or hostile header can fail in any way
+        reason = str(error) or type(error).__name__
+        raise bad_file(path, f"a plain array in {key}", f"a damaged one ({reason})", remedy) from error
     if dtype.hasobject:
         # A sparse matrix in numpy.savez becomes an object without dimensions.
         remedy = (
@@ -74,7 +95,8 @@ def _check_header(path: Path, key: str, member: IO[bytes], size: int) -> None:
             else f"store plain labels: {key}.astype(str)"
         )
         raise bad_file(path, f"plain values in {key}", f"objects of Python, shape {shape}", remedy)
-    expected = member.tell() + math.prod(shape) * dtype.itemsize
+    expected = start.tell() + math.prod(shape) * dtype.itemsize
     if min(shape, default=0) < 0 or expected != size:
         found = f"{size} bytes for shape {shape} of {dtype}"
-        raise bad_file(path, f"{expected} bytes in {key}", found, EXAMPLE)
+        raise bad_file(path, f"{expected} bytes in {key}", found, remedy)
+    return shape, columns_first, dtype, start.tell()

@@ -11,9 +11,11 @@ import torch
 from torch import Tensor
 
 from ..errors import DataError
+from .folder import Stored
 
 CHOICES = ("auto", "standard", "minmax", "none")
 VALUES_AT_ONCE = 1 << 22  # 32 MB in float64, where a copy of all rows would double the memory
+IN_CACHE = 1 << 17  # values that several operations in turn find in the processor's cache
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,35 +39,41 @@ class Preprocessing:
     scale: Tensor = field(default_factory=lambda: torch.tensor(1.0, dtype=torch.float64))
 
     @classmethod
-    def fit(cls, kind: str, X: np.ndarray, rows: np.ndarray, maximum: float = 1.0) -> Preprocessing:
-        """Fit to the given ``rows`` of ``X`` (n × ...) alone; ``maximum`` stands for 1 where kind is "none".
+    def fit(
+        cls,
+        kind: str,
+        X: np.ndarray | Stored,
+        rows: np.ndarray,
+        low: np.ndarray,
+        high: np.ndarray,
+        maximum: float = 1.0,
+    ) -> Preprocessing:
+        """Fit to the given ``rows`` of ``X`` (n × ...) alone.
 
-        "auto" is "standard" for a table (n × features) and "none" for bytes and for pictures; in pictures of
-        other numbers, the largest magnitude in these rows stands for 1.
+        ``low`` and ``high`` are the least and largest value of each feature in these rows; ``maximum`` stands
+        for 1 where kind is "none". "auto" is "standard" for a table (n × features) and "none" for bytes and
+        for pictures; in pictures of other numbers, the largest magnitude in these rows stands for 1. Only
+        "standard" reads the rows, twice.
         Raises `DataError` if no feature varies, or if one varies by more than float64 can hold.
         """
         shape = X.shape[1:]
-        first = X[rows[:1]]
-        if all((X[rows[part]] == first).all() for part in parts(len(rows), first.size)):
+        if (low == high).all():
             raise DataError(
                 f"all features are constant in the {len(rows)} training samples, there is nothing to learn: "
                 "check how X was made, or take more samples"
             )
         if kind == "auto" and X.ndim > 2 and X.dtype != np.uint8:
-            # Compared as they are: the magnitude of the lowest integer is no integer of its type.
-            extremes = [(X[rows[part]].max(), X[rows[part]].min()) for part in parts(len(rows), first.size)]
-            kind, maximum = "none", max(max(float(high), -float(low)) for high, low in extremes)
+            kind, maximum = "none", max(float(high.max()), -float(low.min()))
         elif kind == "auto":
             kind = "none" if X.dtype == np.uint8 else "standard"
         if kind == "none":
             return cls(kind, shape, scale=torch.tensor(maximum, dtype=torch.float64))
 
         def values() -> Iterator[np.ndarray]:
-            for part in parts(len(rows), first.size):
-                yield X[rows[part]].reshape(-1, first.size).astype(np.float64)
+            for part in parts(len(rows), low.size):
+                yield X[rows[part]].reshape(-1, low.size).astype(np.float64)
 
-        low = np.min([part.min(axis=0) for part in values()], axis=0)
-        high = np.max([part.max(axis=0) for part in values()], axis=0)
+        low, high = (extreme.reshape(-1).astype(np.float64) for extreme in (low, high))
         # In units of a power of two, squares neither overflow nor vanish, and nothing is rounded.
         largest = np.maximum(np.abs(low), np.abs(high))
         unit = np.ldexp(1.0, np.frexp(largest)[1] - 1)
@@ -95,12 +103,14 @@ class Preprocessing:
         *,
         device: torch.device | str = "cpu",
         dtype: torch.dtype = torch.float32,
+        out: Tensor | None = None,
     ) -> Tensor:
         """What the network sees of the raw samples ``X`` (n × ...), or of the given ``rows`` of them.
 
         The result is n × features; pictures may have their channels first or last. Features with an offset
         are computed on the host in float64, so that an offset far beyond the precision of ``dtype`` does no
-        harm. Needs little memory besides the result.
+        harm. Needs little memory besides the result, which is ``out`` if given; that may be the memory of
+        these rows of ``X`` themselves.
         Raises `DataError` for samples of another shape, and for values that ``dtype`` cannot hold.
         """
         if isinstance(X, Tensor):
@@ -112,20 +122,24 @@ class Preprocessing:
         if X.dtype.kind not in "fiub" or X.ndim < 2 or (self.shape is not None and X.shape[1:] != self.shape):
             expected = "rows" if self.shape is None else f"n × {' × '.join(map(str, self.shape))}"
             raise DataError(f"samples must be real numbers, {expected}, got shape {X.shape} of {X.dtype}")
-        rows = np.arange(len(X)) if rows is None else rows
-        features = int(np.prod(X.shape[1:]))
-        result = torch.empty(len(rows), features, dtype=dtype, device=device)
-        for part in parts(len(rows), features):
-            raw = np.ascontiguousarray(X[rows[part]]).reshape(-1, features)
+        n, features = len(X if rows is None else rows), int(np.prod(X.shape[1:]))
+        result = torch.empty(n, features, dtype=dtype, device=device) if out is None else out
+        for part in parts(n, features, IN_CACHE):
+            raw = X[part] if rows is None else X[rows[part]]
+            raw = np.require(raw, requirements=["C", "W"]).reshape(
+                -1, features
+            )  # copies what torch cannot share
             # torch knows neither foreign byte orders nor long doubles.
             known = raw.dtype.newbyteorder("=") if raw.dtype.itemsize <= 8 else np.float64
             values = torch.from_numpy(raw.astype(known, copy=False))
             if self.offset.ndim:
-                result[part] = ((values.double() - self.offset) / self.scale).to(dtype)
+                wide = values.to(torch.float64, copy=True)
+                result[part] = wide.sub_(self.offset).div_(self.scale)
             else:  # bytes travel as bytes and are widened on the device
                 result[part] = values.to(device) if values.dtype == torch.uint8 else values.to(dtype)
                 result[part] /= self.scale.item()
-            if not result[part].isfinite().all():
+            # A sum, which is cheap, is finite only if all of its terms are.
+            if not (result[part].sum().isfinite() or result[part].isfinite().all()):
                 raise DataError(
                     f"some values of X are not finite in {dtype}: fill in what is missing, or choose "
                     "dtype=float64 or data.standardize=standard"
@@ -143,8 +157,8 @@ class Preprocessing:
         return cls(state["kind"], shape, state["offset"].cpu(), state["scale"].cpu())
 
 
-def parts(n: int, features: int) -> Iterator[slice]:
-    """Slices of n rows that hold a bounded number of values."""
-    step = max(1, VALUES_AT_ONCE // max(1, features))
+def parts(n: int, features: int, values: int | None = None) -> Iterator[slice]:
+    """Slices of n rows that hold a bounded number of values, `VALUES_AT_ONCE` unless told otherwise."""
+    step = max(1, (values or VALUES_AT_ONCE) // max(1, features))
     for start in range(0, n, step):
         yield slice(start, start + step)

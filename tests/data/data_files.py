@@ -64,3 +64,18 @@ def pixels(contents: dict[str, bytes], part: int) -> torch.Tensor:
     """The images of the training (0) or test (2) part as rows of whole numbers."""
     content = contents[IDX_NAMES[part]]
     return torch.frombuffer(bytearray(content[16:]), dtype=torch.uint8).reshape(-1, 20)
+
+
+def values(source) -> torch.Tensor:
+    """All samples of a source, in order."""
+    return torch.cat([batch.X for batch in source.passes()])
+
+
+def save_folder(folder: Path, cuts=(), **arrays: np.ndarray) -> Path:
+    """Write arrays as .npy files, cut into shards at these rows if there are any."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for key, array in arrays.items():
+        shards = np.split(array, cuts) if cuts else [array]
+        for number, shard in enumerate(shards):
+            np.save(folder / (f"{key}_{number:03}.npy" if cuts else f"{key}.npy"), shard)
+    return folder

@@ -1,4 +1,4 @@
-"""The user's own .npz files, good and bad."""
+"""The user's own .npz files and folders, good and bad."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import zipfile
 import numpy as np
 import pytest
 import torch
-from data_files import load
+from data_files import load, save_folder, values
 from scipy import sparse
 
 from nmfdnn.data import Arrays
@@ -20,11 +20,15 @@ def samples(n=40, shape=(6,)):
     return np.random.default_rng(n).standard_normal((n, *shape)).astype(np.float32)
 
 
-@pytest.fixture
-def save(tmp_path):
+@pytest.fixture(params=["npz", "folder", "shards"])
+def save(request, tmp_path):
     def save(**arrays):
-        np.savez(tmp_path / "mine.npz", **arrays)
-        return Arrays(path=str(tmp_path / "mine.npz"), validation=0, standardize="none")
+        path = tmp_path / "mine.npz"
+        if request.param == "npz":
+            np.savez(path, **arrays)
+        else:
+            path = save_folder(tmp_path / "mine", [1, 3] if request.param == "shards" else [], **arrays)
+        return Arrays(path=str(path), validation=0, standardize="none")
 
     return save
 
@@ -36,7 +40,7 @@ def test_shapes(save, shape):
     assert data.features == np.prod(shape)
     assert (len(data.train), len(data.test), data.classes) == (32, 8, ("0", "1", "2", "3"))
     expected = samples(shape=shape).reshape(40, -1)
-    ours = torch.cat([data.train.X, data.test.X]).numpy()
+    ours = torch.cat([values(data.train), values(data.test)]).numpy()
     assert sorted(map(tuple, ours)) == sorted(map(tuple, expected))
 
 
@@ -44,7 +48,7 @@ def test_own_test_set_is_kept_in_its_order(save):
     X_test, y_test = samples(7), np.array([3, 2, 1, 0, 3, 2, 1])
     data = load(save(X=samples(), y=Y, X_test=X_test, y_test=y_test))
     assert (len(data.train), len(data.test)) == (40, 7)
-    assert np.array_equal(data.test.X.numpy(), X_test)
+    assert np.array_equal(values(data.test).numpy(), X_test)
     assert np.array_equal(data.test.labels.numpy(), y_test)
 
 
@@ -53,15 +57,15 @@ def test_other_types_are_kept_as_they_are(save, kind):
     X = (samples() * 3).round().astype(kind)
     X_test = X[:4]
     data = load(save(X=X, y=Y, X_test=X_test, y_test=Y[:4]))
-    assert np.array_equal(data.test.X.numpy(), X_test.astype(np.float32))
+    assert np.array_equal(values(data.test).numpy(), X_test.astype(np.float32))
 
 
 def test_bytes_are_scaled_unless_told_otherwise(save):
     X = np.arange(240, dtype=np.uint8).reshape(40, 6)
     config = save(X=X, y=Y, X_test=X, y_test=Y)
-    np.testing.assert_allclose(load(config).test.X.numpy(), X / 255, rtol=1e-6)
+    np.testing.assert_allclose(values(load(config).test).numpy(), X / 255, rtol=1e-6)
     config.scale = False
-    assert np.array_equal(load(config).test.X.numpy(), X)
+    assert np.array_equal(values(load(config).test).numpy(), X)
 
 
 NAMES = np.array(["ash", "oak", "yew", "fir"])
@@ -88,7 +92,7 @@ def test_labels_of_any_kind_keep_their_names(save, kind):
     data = load(save(X=X, y=y, X_test=X[:4], y_test=y[:4]))
     assert " ".join(data.classes[label] for label in data.test.labels) == names
     known = {tuple(x): label for x, label in zip(X.tolist(), Y.tolist(), strict=True)}
-    for x, label in zip(data.train.X.tolist(), data.train.labels.tolist(), strict=True):
+    for x, label in zip(values(data.train).tolist(), data.train.labels.tolist(), strict=True):
         assert data.classes[label] == names.split()[known[tuple(x)]]
 
 
@@ -101,11 +105,13 @@ def test_classes_are_in_increasing_order(save):
 def test_channels_may_come_last(save, channels):
     X = np.random.default_rng(0).integers(256, size=(40, 6, 5, channels), dtype=np.uint8)
     last = load(save(X=X, y=Y, X_test=X[:4], y_test=Y[:4]))
+    train, test = values(last.train), values(last.test)
     first = load(save(X=X.transpose(0, 3, 1, 2), y=Y, X_test=X[:4].transpose(0, 3, 1, 2), y_test=Y[:4]))
     assert last.image_shape == first.image_shape == (channels, 6, 5)
-    assert torch.equal(last.train.X, first.train.X)
-    assert torch.equal(last.preprocessing.apply(X[:4]), first.test.X)
-    assert torch.equal(last.preprocessing.apply(X[:4].transpose(0, 3, 1, 2)), first.test.X)
+    assert torch.equal(train, values(first.train))
+    assert torch.equal(test, values(first.test))
+    assert torch.equal(last.preprocessing.apply(X[:4]), test)
+    assert torch.equal(last.preprocessing.apply(X[:4].transpose(0, 3, 1, 2)), test)
 
 
 def with_nan():
@@ -122,15 +128,19 @@ def objects(X):
 BAD = {
     "no y": (
         {"X": samples(), "z": Y},
-        r"found the keys \['X', 'z'\] without \['y'\]; write it with",
+        r"(found the keys \['X', 'z'\] without \['y'\]; write it|y\.npy there too, .*; write them) with",
         {"y": Y},
     ),
     "no y_test": (
         {"X": samples(), "y": Y, "X_test": samples()},
-        r"X_test together with y_test, found .*\['y_test'\]",
+        r"(X_test together with y_test, found .*\['y_test'\]|y_test\.npy there too, found X\.npy, X_test)",
         {"y_test": Y},
     ),
-    "no X_test": ({"X": samples(), "y": Y, "y_test": Y}, r"without \['X_test'\]", {"X_test": samples()}),
+    "no X_test": (
+        {"X": samples(), "y": Y, "y_test": Y},
+        r"(without \['X_test'\]|X_test\.npy there too)",
+        {"X_test": samples()},
+    ),
     "object X": (
         {"X": objects(samples()), "y": Y},
         r"plain values in X, found objects of Python, .*X\.astype\('float32'\)",
@@ -235,15 +245,17 @@ BAD = {
 
 
 @pytest.mark.filterwarnings("ignore:invalid value encountered in cast")
+@pytest.mark.parametrize("save", ["npz", "folder"], indirect=True)
 @pytest.mark.parametrize("case", BAD)
 def test_bad_arrays_and_their_remedies(save, case):
     arrays, message, remedy = BAD[case]
-    with pytest.raises(DataError, match=rf"mine\.npz: expected .*{message}"):
+    with pytest.raises(DataError, match=rf"mine.*: expected .*{message}"):
         load(save(**arrays))
     if remedy:
         assert len(load(save(**arrays | remedy)).train)
 
 
+@pytest.mark.parametrize("save", ["npz"], indirect=True)
 def test_a_sparse_matrix_and_its_remedy(tmp_path, save):
     path = tmp_path / "sparse.npz"
     sparse.save_npz(path, sparse.csr_matrix(samples()))
@@ -255,13 +267,12 @@ def test_a_sparse_matrix_and_its_remedy(tmp_path, save):
     assert load(save(X=X, y=Y)).features == 6
 
 
-def test_files_that_are_no_npz(tmp_path, save):
+def test_files_that_are_no_npz(tmp_path):
     with pytest.raises(
-        DataError, match=r"none\.npz: expected an \.npz, .* file, found nothing there; set data\.path"
+        DataError,
+        match=r"none\.npz: expected an \.npz, .* file or a folder .*, found nothing there; set data\.path",
     ):
         load(Arrays(path=str(tmp_path / "none.npz")))
-    with pytest.raises(DataError, match=r"expected an \.npz, .* file, found a folder"):
-        load(Arrays(path=str(tmp_path)))
     np.save(tmp_path / "single.npy", samples())
     with pytest.raises(
         DataError, match=r"single\.npy: expected .*, found another kind of file; write it with"
@@ -272,10 +283,11 @@ def test_files_that_are_no_npz(tmp_path, save):
         archive.writestr("y", "nor this")
     with pytest.raises(DataError, match=r"text\.zip: expected X and y, .* found the keys \[\] without"):
         load(Arrays(path=str(tmp_path / "text.zip")))
-    with pytest.raises(ConfigError, match=r"data\.path must be the path of a file, got '\?\?\?'"):
+    with pytest.raises(ConfigError, match=r"data\.path must be the path of a file or folder, got '\?\?\?'"):
         load(Arrays())
 
 
+@pytest.mark.parametrize("save", ["npz"], indirect=True)
 def test_a_damaged_npz(tmp_path, save):
     config = save(X=samples(), y=Y)
     content = bytearray((tmp_path / "mine.npz").read_bytes())

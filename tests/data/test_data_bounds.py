@@ -12,7 +12,7 @@ from contextlib import contextmanager
 
 import numpy as np
 import pytest
-from data_files import IDX_NAMES, idx_bytes, image_set, load, md5, write
+from data_files import IDX_NAMES, idx_bytes, image_set, load, md5, save_folder, write
 
 from nmfdnn.data import CIFAR10, MNIST, Arrays, Synthetic
 from nmfdnn.data.files import check_memory, read_bytes
@@ -126,6 +126,7 @@ HOSTILE = {
     "no such type": npy(described("(100, 5)", "<f9"), bytes(4000)),
     "wide items": npy(described("(100, 5)", "<U2000000000"), bytes(4000)),
     "future version": npy(described("(100, 5)"), bytes(4000)).replace(b"NUMPY\x01", b"NUMPY\x09"),
+    "endless header": b"\x93NUMPY\x02\x00" + struct.pack("<I", 2**31) + bytes(4000),
     "no header": b"\x93NUMPY",
     "nothing": b"",
 }
@@ -133,13 +134,51 @@ HOSTILE = {
 
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("case", HOSTILE)
-@pytest.mark.parametrize("method", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED], ids=["stored", "deflated"])
+@pytest.mark.parametrize(
+    "method", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, None], ids=["stored", "deflated", "folder"]
+)
 def test_hostile_headers(tmp_path, case, method):
-    with zipfile.ZipFile(tmp_path / "a.npz", "w", method) as archive:
-        archive.writestr("X.npy", HOSTILE[case])
-        archive.writestr("y.npy", LABELS)
-    with at_most(8 * MB), pytest.raises(DataError, match=r"a\.npz: expected .* in X, found "):
-        load(Arrays(path=str(tmp_path / "a.npz")))
+    path = tmp_path / "a.npz"
+    if method is None:
+        path = write(path, {"X.npy": HOSTILE[case], "y.npy": LABELS})
+    else:
+        with zipfile.ZipFile(path, "w", method) as archive:
+            archive.writestr("X.npy", HOSTILE[case])
+            archive.writestr("y.npy", LABELS)
+    with at_most(8 * MB), pytest.raises(DataError, match=r"a\.npz(/X\.npy)?: expected .* in X, found "):
+        load(Arrays(path=str(path)))
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("case", HOSTILE)
+def test_hostile_headers_of_labels(tmp_path, case):
+    path = write(tmp_path / "a", {"X.npy": array(np.eye(100)), "y.npy": HOSTILE[case]})
+    with at_most(8 * MB), pytest.raises(DataError, match=r"a(/y\.npy)?: expected .* in y, found "):
+        load(Arrays(path=str(path)))
+
+
+def test_labels_of_a_folder_that_are_larger_than_the_memory(tmp_path):
+    rows = 10**12
+    path = write(
+        tmp_path / "a",
+        {"X.npy": npy(described(f"({rows}, 1)", "|u1")), "y.npy": npy(described(f"({rows},)"))},
+    )
+    for name, size in (("X.npy", rows), ("y.npy", 8 * rows)):
+        os.truncate(path / name, (path / name).stat().st_size + size)
+    message = r"y\.npy: reading these labels would take 32,000 GB, and this machine .*; store one number"
+    with at_most(MB), pytest.raises(DataError, match=message):
+        load(Arrays(path=str(path)))
+
+
+def test_a_folder_is_loaded_with_less_memory_than_it_has_samples(tmp_path, monkeypatch):
+    """What stays in memory are the labels and the order of the samples."""
+    monkeypatch.setattr("nmfdnn.data.preprocessing.VALUES_AT_ONCE", 1 << 16)
+    X = np.random.default_rng(0).random((20_000, 200), dtype=np.float32)
+    path = save_folder(tmp_path / "a", [12_000], X=X, y=np.arange(20_000) % 2)
+    with at_most(X.nbytes / 5):
+        data = load(Arrays(path=str(path), standardize="standard", memory_gb=1e-3))
+        for batch in data.train.passes():
+            assert len(batch.X) < 1000
 
 
 @pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA], ids=["bzip2", "lzma"])

@@ -9,7 +9,7 @@ import pytest
 import torch
 from data_files import CPU, load
 
-from nmfdnn.data import Digits, MNIST5k, Synthetic
+from nmfdnn.data import Arrays, Digits, MNIST5k, Synthetic
 from nmfdnn.data.splitting import take
 from nmfdnn.errors import ConfigError
 
@@ -112,6 +112,31 @@ def test_tensors_are_where_and_what_was_asked_for(config, dtype, device):
         # the split depends on neither device nor type
         assert torch.equal(part.labels.cpu(), expected.labels)
         torch.testing.assert_close(part.X.cpu().double(), expected.X, atol=torch.finfo(dtype).eps, rtol=0)
+
+
+ARRAYS = {"X": np.random.default_rng(0).random((90, 2, 20)), "y": np.arange(90) % 3}
+TESTED = {**ARRAYS, "X_test": ARRAYS["X"][:20], "y_test": ARRAYS["y"][:20]}
+
+
+@pytest.mark.parametrize("arrays", [ARRAYS, TESTED], ids=["no test set", "test set"])
+@pytest.mark.parametrize("keys", [{}, {"validation": 0}, {"train_samples": 30}], ids=str)
+@pytest.mark.parametrize("standardize", ["auto", "standard", "minmax", "none"])
+def test_tensors_that_use_the_memory_of_the_arrays_hold_the_same(
+    tmp_path, monkeypatch, arrays, keys, standardize
+):
+    np.savez(tmp_path / "a.npz", **arrays)
+    config = Arrays(path=str(tmp_path / "a.npz"), standardize=standardize, **keys)
+    shared = load(config, dtype=torch.float64)
+    monkeypatch.setattr("nmfdnn.data.loading._shareable", lambda *_: False)
+    copied = load(config, dtype=torch.float64)
+    for one, other in zip(parts(shared), parts(copied), strict=True):
+        assert torch.equal(one.X, other.X)
+        assert torch.equal(one.labels, other.labels)
+    whole = ARRAYS["X"].nbytes if "train_samples" not in keys else shared.train.X.nbytes
+    assert shared.train.X.untyped_storage().nbytes() <= whole
+    if not keys:
+        places = sorted((part.X.data_ptr(), part.X.nbytes) for part in (shared.train, shared.validation))
+        assert places[0][0] + places[0][1] == places[1][0]
 
 
 @pytest.mark.parametrize(("config", "maximum"), [(MNIST5k, 255), (Digits, 16)])

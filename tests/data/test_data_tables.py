@@ -165,7 +165,9 @@ def test_files_that_are_no_tables(config, content, message):
 
 def test_a_key_for_tables_alone(tmp_path):
     np.savez(tmp_path / "a.npz", X=np.eye(9), y=np.arange(9) % 2)
-    with pytest.raises(ConfigError, match=r"data\.target must be null for an \.npz file, whose labels are y"):
+    with pytest.raises(
+        ConfigError, match=r"data\.target must be null for an \.npz file or a folder, whose labels are y"
+    ):
         load(Arrays(path=str(tmp_path / "a.npz"), target="y"))
 
 
