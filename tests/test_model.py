@@ -56,6 +56,11 @@ def test_a_run_leaves_a_model_that_predicts_from_raw_rows(folder):
     assert (model.predict(X[:1]) == predicted[:1]).all()
 
 
+def fitted(X: np.ndarray) -> Preprocessing:
+    """To mean 0 and standard deviation 1 of all rows."""
+    return Preprocessing.fit("standard", X, np.arange(len(X)), X.min(axis=0), X.max(axis=0))
+
+
 def made(shape=(2, 6, 5), image_shape=(2, 6, 5)) -> Model:
     config = NetworkConfig([7], True, convolution=[ConvolutionConfig(4, 3, pool=2)])
     layers = build_layers(config, 60, image_shape, 3)
@@ -87,7 +92,7 @@ def test_samples_of_another_shape_are_refused():
 def test_constant_features_have_an_infinite_scale_that_survives(tmp_path):
     X = np.random.default_rng(0).random((30, 4))
     X[:, 2] = 7
-    preprocessing = Preprocessing.fit("standard", X, np.arange(30))
+    preprocessing = fitted(X)
     Model(Network([torch.rand(4, 2)]), ("a", "b"), preprocessing).save(tmp_path / "kept")
     again = nmfdnn.load(tmp_path / "kept")
     assert torch.isinf(again.preprocessing.scale[2])

@@ -11,7 +11,7 @@ import pandas
 import pytest
 import torch
 from runs import TINY, configured
-from test_model import made
+from test_model import fitted, made
 
 import nmfdnn
 from nmfdnn import export, predict
@@ -106,7 +106,7 @@ def models() -> dict[str, Model]:
     X[:, 4] = 5
     g, like = torch.Generator().manual_seed(1), torch.zeros(1)
     weights = random_weights(dense(6, 8, 5, 3), True, "he", g, like)
-    table = Model(Network(weights, True), ("a", "b", "c"), Preprocessing.fit("standard", X, np.arange(50)))
+    table = Model(Network(weights, True), ("a", "b", "c"), fitted(X))
     plain = random_weights(dense(6, 4, 3), False, "he", g, like)
     return {
         "table": table,
