@@ -10,11 +10,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from runs import TINY, configured
 
 from nmfdnn.data import stream
 from nmfdnn.errors import CheckpointError, DataError
+from nmfdnn.model import load as load_model
 from nmfdnn.records import read_metrics
 from nmfdnn.runs.experiment import run
 
@@ -73,9 +73,8 @@ def test_a_folder_sorted_by_class_trains_like_a_shuffled_one(folders, method, tm
 
 
 def outcome(folder: Path) -> tuple:
-    network = torch.load(folder / "network.pt")
     rows = [{key: row[key] for key in row if key != "train_seconds"} for row in read_metrics(folder)]
-    return [W.tolist() for W in network["weights"]], rows
+    return [W.tolist() for W in load_model(folder).network.weights], rows
 
 
 def dies(action: Callable[[], object]) -> bool:
