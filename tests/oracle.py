@@ -115,6 +115,44 @@ def hals(A: Array, Z: Array, W: Array) -> tuple[Array, Array]:
     return Z, W
 
 
+def sweeps(X: Array, C: Array, G: Array, times: int) -> Array:
+    """Each row of X ≥ 0 in turn minimises ½⟨X, GX⟩ − ⟨C, X⟩, `times` times."""
+    X = X.copy()
+    for _ in range(times):
+        for j in range(len(X)):
+            rest = C[j] - sum(G[j, l] * X[l] for l in range(len(X)) if l != j)
+            X[j] = relu(rest / G[j, j])
+    return X
+
+
+def accelerated_hals(A: Array, Z: Array, W: Array, times: int, iterations: int) -> list[tuple]:
+    """(Z, W, whether the step was taken) after each iteration (Ang & Gillis 2019, algorithm 3)."""
+    k, found = len(W), []
+    for_codes, for_weights = (max(1, min(times, size // k)) for size in (A.shape[1], len(A)))
+    last = ends = beyond = (Z, W)
+    value, beta, later, ceiling, good = np.inf, 0.0, 0.5, 1.0, 0.5
+    for _ in range(iterations):
+        y, w = beyond
+        end_Z = sweeps(y.T, w @ A.T, w @ w.T, for_codes).T
+        y = relu(end_Z + beta * (end_Z - ends[0]))
+        end_W = sweeps(w, y.T @ A, y.T @ y, for_weights)
+        w = relu(end_W + beta * (end_W - ends[1]))
+        reached = 0.5 * np.sum((A - y @ end_W) ** 2)
+        taken = bool(reached <= value or beta == 0)
+        if taken:
+            last, ends, beyond, value = (y, end_W), (end_Z, end_W), (y, w), reached
+            if beta == 0:
+                beta = later
+            else:
+                good = beta
+                beta, ceiling = min(1.05 * beta, ceiling), min(1.0, 1.01 * ceiling)
+        else:
+            ends = beyond = last
+            later, ceiling, beta = beta / 1.5, good, 0.0
+        found.append((*last, taken))
+    return found
+
+
 def fit(A: Array, Z: Array, bias: bool, penalty: float = 0.0, delta: float = 1e-12) -> Array:
     """Weights of the linear fit A ≈ ẐW, ridge-penalised."""
     inputs = truncated(hat(Z, bias), delta)

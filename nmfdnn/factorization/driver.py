@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from .. import parallel
 from ..errors import ConfigError, NotFiniteError, require, require_whole
 from .inputs import Pair, Units
 
@@ -124,5 +125,5 @@ def iterate(
 
 
 def half_square(R: Tensor) -> Tensor:
-    """½‖R‖² (Frobenius), a 0-d tensor accumulated in float64."""
-    return 0.5 * R.square().sum(dtype=torch.float64)
+    """½‖R‖² (Frobenius) of an R whose rows may be shared out; a 0-d tensor accumulated in float64."""
+    return parallel.total(0.5 * R.square().sum(dtype=torch.float64))
