@@ -17,6 +17,7 @@ alternations: they check nothing, and what they multiply must be representable. 
 
 from .driver import Result, Stopping
 from .inputs import Pair
+from .latent import Latent
 from .least_squares import code_step, nonlinear_least_squares, weight_factors, weight_step
 from .nmf import hals_step, multiplicative_step, nmf
 from .nonlinear_semi_nmf import Alternation, nonlinear_semi_nmf, nonlinear_semi_nmf_step
@@ -24,6 +25,8 @@ from .semi_nmf import (
     Regularisation,
     affine,
     augmented,
+    exact_code_step,
+    improved_weights,
     least_squares_weights,
     multiplicative_code_step,
     semi_nmf,
@@ -33,6 +36,7 @@ from .semi_nmf import (
 
 __all__ = [
     "Alternation",
+    "Latent",
     "Pair",
     "Regularisation",
     "Result",
@@ -40,7 +44,9 @@ __all__ = [
     "affine",
     "augmented",
     "code_step",
+    "exact_code_step",
     "hals_step",
+    "improved_weights",
     "least_squares_weights",
     "multiplicative_code_step",
     "multiplicative_step",

@@ -12,6 +12,7 @@ from .. import parallel
 from ..kernels.coordinates import coordinate_descent
 from .extrapolation import Momentum, chosen
 from .inputs import Pair
+from .starts import share
 
 
 class AcceleratedHALS:
@@ -24,10 +25,13 @@ class AcceleratedHALS:
     """
 
     def __init__(self, A: Tensor, sweeps: int) -> None:
-        self.A, self.sweeps = A, sweeps
+        self.A, self.sweeps, self.rows = A, sweeps, share(len(A))[0]
         self.size = parallel.total(A.square().sum(dtype=torch.float64))
         self.momentum = Momentum(A)
-        self.taken: tuple[Tensor, ...] = ()  # the last pair taken, Zᵀ and W
+        # Each is (Zᵀ, W): the last pair taken, the ends of its step, and where they were carried on to.
+        self.taken: tuple[Tensor, ...] = ()
+        self.ends: tuple[Tensor, ...] = ()
+        self.beyond: tuple[Tensor, ...] = ()
 
     def __call__(self, pair: Pair) -> Pair:
         """The next pair; Z is a transposed view of its columns, which the sweeps need in one piece."""
@@ -38,7 +42,7 @@ class AcceleratedHALS:
         end_Z = coordinate_descent(Z, W @ self.A.T, W @ W.T, self._sweeps(self.A.shape[1], W))
         Z = momentum.beyond(end_Z, self.ends[0]).clamp_min_(0)
         C, G = parallel.totals(Z @ self.A, Z @ Z.T)
-        end_W = coordinate_descent(W, C, G, self._sweeps(len(self.A), W))
+        end_W = coordinate_descent(W, C, G, self._sweeps(self.rows, W))
         W = momentum.beyond(end_W, self.ends[1]).clamp_min_(0)
         value = 0.5 * (self.size - _dot(2 * C - G @ end_W, end_W))
         keep = momentum.judge(value)

@@ -75,6 +75,8 @@ def iterate(
 ) -> Result:
     """Repeat `step` from `start` until `stopping` says so, for the objective ½‖A − fit(Z, W)‖².
 
+    What `fit` returns is overwritten.
+
     A and the start are in `units`, what is returned or handed to a callback is in the user's. An iteration
     whose objective is not finite ends the run as "diverged", so nothing that was computed is lost.
 
@@ -84,7 +86,7 @@ def iterate(
     units = units or Units()
 
     def objective(pair: Pair) -> float:
-        return float(half_square(A - fit(pair)))
+        return float(half_square(fit(pair).sub_(A)))
 
     def user(value: float) -> float:
         return value * units.A * units.A
@@ -126,4 +128,4 @@ def iterate(
 
 def half_square(R: Tensor) -> Tensor:
     """½‖R‖² (Frobenius) of an R whose rows may be shared out; a 0-d tensor accumulated in float64."""
-    return parallel.total(0.5 * R.square().sum(dtype=torch.float64))
+    return 0.5 * parallel.total(torch.linalg.vector_norm(R, dim=1).double().square().sum())

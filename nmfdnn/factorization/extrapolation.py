@@ -1,27 +1,27 @@
-"""Extrapolation with restart: how far a step goes beyond its end, and whether it is taken (Ang & Gillis 2019)."""
+"""Extrapolation with restart: how far beyond its end a step goes, whether it is taken (Ang & Gillis 2019)."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
-START, GROWTH, CEILING_GROWTH, BACKOFF = 0.5, 1.05, 1.01, 1.5
-"""The first β; its growth, and that of its ceiling, after a step that was taken; what it is divided by else."""
+GROWTH, CEILING_GROWTH, BACKOFF = 1.05, 1.01, 1.5
+"""Of β, and of its ceiling, after a step that was taken; what β is divided by else."""
 
 
 class Momentum:
-    """The weight β of the last move, which is added once more to each factor.
+    """The weight β of the last move, which is added once more to each factor; it starts at `start`.
 
     A step that raises the objective is not taken; the next one starts from the last that was, without
-    extrapolation, and is taken whatever its objective says, because only rounding can have raised it. So
-    nothing here waits for the device: everything is a 0-d tensor, float64.
+    extrapolation, and is taken in any case, because where each half of it is a descent only rounding can have
+    raised the objective. Nothing here waits for the device: everything is a 0-d tensor, float64.
     """
 
-    def __init__(self, like: Tensor) -> None:
+    def __init__(self, like: Tensor, start: float = 0.5) -> None:
         def number(value: float) -> Tensor:
             return torch.tensor(value, dtype=torch.float64, device=like.device)
 
-        self.beta, self.next, self.ceiling, self.last_good = (number(v) for v in (0.0, START, 1.0, START))
+        self.beta, self.next, self.ceiling, self.last_good = (number(v) for v in (0.0, start, 1.0, start))
         self.value = number(float("inf"))
 
     def beyond(self, new: Tensor, old: Tensor) -> Tensor:

@@ -52,9 +52,9 @@ def nmf(
             updates), "nndsvda" (zeros filled with the mean), "nndsvdar" (filled with small random values;
             Boutsidis & Gallopoulos 2008), or a given pair (Z, W). Means count in units of the largest entry.
             An NNDSVD has at most min(n, m) parts; parts beyond are drawn as in "random".
-        subsample: with "accelerated", W is first fitted to this many random rows, or ten times the rank, where
-            A has twice as many and no pair is given; 0: never. The start is then that of those rows. It
-            gains most where rows are alike in distribution; where they are not, the rest mends the start.
+        subsample: with "accelerated", W is first fitted to this many random rows, or ten times the rank,
+            where A has twice as many and no pair is given; 0: never. The start is then that of those rows.
+            It gains most where rows are alike in distribution; where they are not, the rest mends the start.
         stopping: when to end; default `Stopping()`. It counts iterations on all rows.
         generator: source of all randomness, on the device of A; default a new one with seed 0.
         kernels: element-wise backend of "multiplicative", see `nmfdnn.kernels`.
@@ -92,7 +92,7 @@ def _step(A: Tensor, update: str, kernels: Kernels) -> Callable[[Pair], Pair]:
 
 
 def _start(A: Tensor, rank: int, start: str, few: int, generator: torch.Generator) -> Pair:
-    """`starting_pair`, or where A has twice `few` rows and more, W fitted to `few` of them and codes for it."""
+    """`starting_pair`, or where A has twice `few` rows, W fitted to `few` of them and codes for it."""
     rows = sample(A, few, generator)
     if rows is None:
         return starting_pair(A, rank, start, generator)

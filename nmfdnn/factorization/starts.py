@@ -1,7 +1,7 @@
 """Where a factorization starts: random factors, the leading singular triplets, and nonnegative parts of them.
 
-Rows of A and of Z may be shared out over ranks (`nmfdnn.parallel`): every rank draws for all of them and keeps its
-own, so a start does not depend on the number of ranks where their generators are in one state.
+Rows of A and of Z may be shared out over ranks (`nmfdnn.parallel`): every rank draws for all of them and
+keeps its own, so a start does not depend on the number of ranks where their generators are in one state.
 """
 
 from __future__ import annotations
@@ -78,7 +78,9 @@ def _random_pair(A: Tensor, mean: Tensor, rank: int, parts: int, generator: torc
     """`parts` random parts of the size that `rank` of them need to have the mean of A."""
     scale = 2 * (mean / rank).sqrt()
     Z = uniform(A, parts, generator) * scale
-    return Pair(Z, torch.rand((parts, A.shape[1]), generator=generator, dtype=A.dtype, device=A.device) * scale)
+    return Pair(
+        Z, torch.rand((parts, A.shape[1]), generator=generator, dtype=A.dtype, device=A.device) * scale
+    )
 
 
 def nndsvd(A: Tensor, rank: int, generator: torch.Generator) -> Pair:
@@ -112,8 +114,8 @@ def leading_svd(A: Tensor, rank: int, generator: torch.Generator) -> tuple[Tenso
     """The `rank` largest singular values of A (n × m) and their vectors, or all where there are no more.
 
     By subspace iteration from a random start, at a cost in proportion to the rank (Halko, Martinsson & Tropp
-    2011), on the side of the columns: what crosses rows is a sum. Of columns no fewer than a quarter of A's all
-    are taken. Left vectors of values that are rounding are zero.
+    2011), on the side of the columns: what crosses rows is a sum. All columns are taken where a quarter of
+    them would be. Left vectors of values that are rounding are zero.
     """
     least = min(share(len(A))[0], A.shape[1])
     columns = rank + 10 if 4 * (rank + 10) <= least else least
@@ -127,3 +129,67 @@ def leading_svd(A: Tensor, rank: int, generator: torch.Generator) -> tuple[Tenso
     factors = factor_unchecked(B, "eigh", 0.0, sharded=True)
     s, Q = factors.s[:rank], factors.Q[:, :rank]  # type: ignore[attr-defined]
     return B @ (Q / s), s.where(s < math.inf, 0.0), (basis @ Q).T
+
+
+def semi_nonnegative(A: Tensor, rank: int, bias: bool, generator: torch.Generator) -> Pair:
+    """Codes Z ≥ 0 (n × rank) and weights W for which ẐW is a truncated SVD of A (Gillis & Kumar 2015).
+
+    No codes of any sign do better, so it is the best semi-NMF there is,
+
+    - without a bias where the rows of the left vectors lie on one side of a plane, as for A ≥ 0: adding
+      enough of their distance from it to the codes makes them nonnegative, and the weights take it back;
+    - with a bias, where the SVD is that of A less its mean: adding enough of the ones does.
+
+    Else one code is spent on what is added, row by row, and ẐW is the SVD with one triplet less. Where A has
+    a lower rank than is asked for, random codes with zero weights are left over.
+    """
+    n, _ = share(len(A))
+    mean = parallel.total(A.sum(0)) / n if bias else A.new_zeros(A.shape[1])
+    P, s, Qh = leading_svd(A - mean if bias else A, rank, generator)
+    # What is added depends on signs, so they must not be the decomposition's whim.
+    sign = Qh.gather(1, Qh.abs().argmax(1, keepdim=True)).squeeze(1).sign()
+    P, W = sign * P * n**0.5, (sign * s)[:, None] * Qh / n**0.5  # codes of order one
+    distance, normal = _side(P)
+    needed = torch.where(distance > 0, -P / distance, torch.where(P == 0, 0.0, torch.inf))
+    shift = parallel.largest(needed.amax(0)).clamp_min(0)
+    if bias:
+        low = parallel.largest((-P).amax(0))
+        Z, W = P + low, torch.cat([W, (mean - low @ W)[None]])
+    elif shift.max() * torch.finfo(A.dtype).eps ** 0.5 < 1:
+        # The distance, a sum of codes, takes the place of the one that it has most of.
+        most = normal.abs().argmax()
+        taken = W[most] / normal[most]
+        W = W - normal[:, None] * taken
+        shift[most] = 0
+        Z = (P + shift * distance) / (1 + shift)
+        Z[:, most] = distance.squeeze(1)
+        last = taken - shift @ W
+        W = (1 + shift)[:, None] * W
+        W[most] = last
+    elif rank > 1:
+        P, W = P[:, : rank - 1], W[: rank - 1]
+        added = (-P).clamp_min(0).amax(1, keepdim=True)
+        Z, W = torch.cat([P + added, added], dim=1), torch.cat([W, -W.sum(0, keepdim=True)])
+    else:
+        Z = P
+    found = Z.shape[1]
+    Z = torch.cat([Z.clamp_min(0), uniform(A, rank - found, generator)], dim=1)
+    return Pair(Z, torch.cat([W[:found], W.new_zeros(rank - found, A.shape[1]), W[found:]]))
+
+
+def _side(P: Tensor) -> tuple[Tensor, Tensor]:
+    """Py (n × 1) and y, a unit vector for which it is positive on all rows but zeros, if one is found.
+
+    The perceptron looks for it. It starts from the leading column, which for A ≥ 0 is one as a rule (Perron &
+    Frobenius).
+    """
+    rows = torch.nn.functional.normalize(P, dim=1, eps=torch.finfo(P.dtype).tiny)
+    y = torch.zeros_like(P[0])
+    y[0] = torch.where(parallel.total(P[:, 0].sum()) < 0, -1.0, 1.0)
+    for _ in range(100):
+        wrong = ((rows @ y <= 0.01) & (P != 0).any(1)).to(P)
+        move, count = parallel.totals(rows.T @ wrong, wrong.sum())
+        if count == 0:
+            break
+        y = torch.nn.functional.normalize(y + move / count, dim=0)
+    return P @ y[:, None], y

@@ -1,8 +1,9 @@
-"""Block coordinate descent of many small problems that share one matrix: the inner loop of every factorization.
+"""Coordinate descent for many small problems that share one matrix: the inner loop of every factorization.
 
-min over X ≥ 0 of ½⟨X, GX⟩ − ⟨C, X⟩ for X, C (k × n) and G (k × k) positive semi-definite: n problems in k unknowns,
-columns in parallel, coordinates in turn. With G = WWᵀ and C = WAᵀ it fits codes, X = Zᵀ; with G = ZᵀZ and C = ZᵀA
-it fits weights, X = W (Cichocki & Phan 2009; several sweeps on the same products: Gillis & Glineur 2012).
+min over X ≥ 0 of ½⟨X, GX⟩ − ⟨C, X⟩ for X, C (k × n) and G (k × k) positive semi-definite: n problems in k
+unknowns, columns in parallel, coordinates in turn. With G = WWᵀ and C = WAᵀ it fits codes, X = Zᵀ; with
+G = ZᵀZ and C = ZᵀA it fits weights, X = W (Cichocki & Phan 2009; several sweeps on the same products:
+Gillis & Glineur 2012).
 """
 
 from __future__ import annotations
@@ -19,11 +20,11 @@ from . import native
 def coordinate_descent(X: Tensor, C: Tensor, G: Tensor, sweeps: int = 1, *, fused: bool = True) -> Tensor:
     """X (k × n) after `sweeps` sweeps of exact updates xⱼ ← max(0, xⱼ + (cⱼ − Gⱼx)/Gⱼⱼ) of its rows in turn.
 
-    X, C and G are of one type and device, and are left alone. A row whose Gⱼⱼ is zero stays as it is. No sweep
-    raises the objective by more than rounding. NaN stays NaN.
+    X, C and G are of one type and device, and are left alone. A row whose Gⱼⱼ is zero stays as it is. No
+    sweep raises the objective by more than rounding. NaN stays NaN.
 
-    `fused`: one kernel, in C on the CPU (plain tensors, with one warning, without a compiler), in Triton on CUDA;
-    else plain tensors, which give the same numbers but for rounding.
+    `fused`: one kernel, in C on the CPU (plain tensors, with one warning, without a compiler), in Triton on
+    CUDA; else plain tensors, which give the same numbers but for rounding.
     """
     X = X.clone(memory_format=torch.contiguous_format)
     diagonal = G.diagonal()

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from nmfdnn.errors import ConfigError
-from nmfdnn.factorization import Pair, Result, Stopping, nmf, nonlinear_semi_nmf, semi_nmf
+from nmfdnn.factorization import Alternation, Pair, Result, Stopping, nmf, nonlinear_semi_nmf, semi_nmf
 from nmfdnn.factorization.driver import iterate
 
 FUNCTIONS = [nmf, semi_nmf, nonlinear_semi_nmf]
@@ -93,7 +93,7 @@ def test_nonlinear_semi_nmf_returns_the_best_of_an_iteration_that_rises(put, rng
     A = put(rng.random((60, 30)) * (rng.random((60, 30)) < 0.5), torch.float32)
     seen = []
     stopping = Stopping(callback=lambda iteration, pair, value: seen.append(value))
-    result = nonlinear_semi_nmf(A, 20, stopping=stopping)
+    result = nonlinear_semi_nmf(A, 20, alternation=Alternation(), stopping=stopping)
     assert result.objective[1:] == seen
     assert min(seen) < 0.5 * max(seen)
     value = 0.5 * float((A - (result.Z @ result.W).relu()).square().sum())
@@ -134,7 +134,8 @@ def test_divergence_inside_a_block_loses_nothing(check_every, device):
 @pytest.mark.parametrize("function", FUNCTIONS)
 def test_the_history_belongs_to_the_factors(function, device, dtype):
     A = torch.rand(20, 9, generator=torch.Generator().manual_seed(1), dtype=dtype).to(device)
-    result: Result = function(A, 4, stopping=Stopping(13, 0, 5))
+    extra = {} if function is nonlinear_semi_nmf else {"start": "random"}
+    result: Result = function(A, 4, stopping=Stopping(13, 0, 5), **extra)
     fit = result.Z @ result.W
     fit = fit.relu() if function is nonlinear_semi_nmf else fit
     assert len(result.objective) == 4
@@ -150,7 +151,7 @@ def test_seeds_and_precision(function, device, dtype):
 
     def run(seed: int | None) -> Result:
         generator = None if seed is None else torch.Generator(device).manual_seed(seed)
-        extra = {"start": "random"} if function is nmf else {}
+        extra = {} if function is nonlinear_semi_nmf else {"start": "random"}
         return function(A, 4, generator=generator, stopping=Stopping(5, 0), **extra)
 
     first, again, other, default = run(0), run(0), run(1), run(None)
