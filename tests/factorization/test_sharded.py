@@ -22,8 +22,12 @@ from nmfdnn.factorization.nmf import SOLVERS
 
 def runs():
     g = torch.Generator().manual_seed(7)
-    A = torch.rand(61, 5, generator=g, dtype=torch.float64) @ torch.rand(5, 14, generator=g, dtype=torch.float64)
-    A += 0.1 * torch.rand(61, 14, generator=g, dtype=torch.float64)
+
+    def rand(*shape):
+        return torch.rand(shape, generator=g, dtype=torch.float64)
+
+    A = rand(61, 5) @ rand(5, 14)
+    A += 0.1 * rand(61, 14)
     A[:20] *= 1e-3  # the first rank's rows alone would have another unit
     signed = A - A.mean()
     few = Stopping(12, 0, 4)
@@ -37,7 +41,8 @@ def runs():
             cases[f"semi {name} {bias}"] = (partial(semi_nmf, bias=bias), B)
         cases[f"semi multiplicative {bias}"] = (partial(semi_nmf, bias=bias, update="multiplicative"), signed)
         for start in ("random", "svd"):
-            cases[f"latent {start} {bias}"] = (partial(nonlinear_semi_nmf, bias=bias, start=start), signed.relu())
+            latent = partial(nonlinear_semi_nmf, bias=bias, start=start)
+            cases[f"latent {start} {bias}"] = (latent, signed.relu())
         how = partial(nonlinear_semi_nmf, bias=bias, alternation=Alternation())
         cases[f"alternation {bias}"] = (how, signed.relu())
     cases["free codes"] = (partial(nonlinear_semi_nmf, alternation=Latent(nonnegative=False)), signed.relu())
@@ -48,8 +53,8 @@ def runs():
     for name, (function, B) in cases.items():
         result = function(B[here], 4, stopping=few)
         found[name] = (result.Z, result.W, result.objective)
-    X = torch.rand(4, 14, generator=g, dtype=torch.float64)
-    Z = torch.rand(61, 4, generator=g, dtype=torch.float64)
+    X = rand(4, 14)
+    Z = rand(61, 4)
     for name, result in {
         "weights": nonlinear_least_squares(Z[here], A[here], stopping=few),
         "codes": nonlinear_least_squares(X, A[here], unknown="codes", stopping=few),
