@@ -6,6 +6,7 @@ function                                objective                         constr
 `nmf`                                   ½‖A − ZW‖²                        Z ≥ 0, W ≥ 0
 `semi_nmf`                              ½‖A − ZW‖²                        Z ≥ 0, W free
 `nonlinear_semi_nmf`                    ½‖A − f(ZW)‖², f = ReLU           Z ≥ 0 or free, W free
+`transform`                             ½‖A − ZW‖²                        W given, Z ≥ 0
 `nonlinear_least_squares`               ½‖B − f(AW)‖² or ½‖B − f(ZA)‖²    W free or Z ≥ 0
 ======================================  ================================  =====================
 
@@ -33,6 +34,7 @@ from .semi_nmf import (
     semi_nmf_step,
     split_bias,
 )
+from .transform import transform
 
 __all__ = [
     "Alternation",
@@ -57,6 +59,7 @@ __all__ = [
     "semi_nmf",
     "semi_nmf_step",
     "split_bias",
+    "transform",
     "weight_factors",
     "weight_step",
 ]

@@ -3,14 +3,26 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import numpy as np
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from nmfdnn.errors import ConfigError
-from nmfdnn.factorization import Alternation, Pair, Result, Stopping, nmf, nonlinear_semi_nmf, semi_nmf
+from nmfdnn.factorization import (
+    Alternation,
+    Latent,
+    Pair,
+    Result,
+    Stopping,
+    nmf,
+    nonlinear_semi_nmf,
+    semi_nmf,
+)
 from nmfdnn.factorization.driver import iterate
+from nmfdnn.factorization.nmf import SOLVERS
 
 FUNCTIONS = [nmf, semi_nmf, nonlinear_semi_nmf]
 ONE = torch.ones(1, 1, dtype=torch.float64)
@@ -177,3 +189,31 @@ def test_seeds_and_precision(function, device, dtype):
 def test_bad_stopping(arguments, message):
     with pytest.raises(ConfigError, match=message):
         Stopping(**arguments)
+
+
+class Waits(TorchDispatchMode):
+    """Counts values that are brought to the host."""
+
+    count = 0
+
+    def __torch_dispatch__(self, function, types, arguments=(), keywords=None):
+        self.count += function is torch.ops.aten._local_scalar_dense.default
+        return function(*arguments, **(keywords or {}))
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        *(partial(nmf, update=update, start="random") for update in SOLVERS),
+        *(partial(semi_nmf, bias=bias, start="random") for bias in (False, True)),
+        *(partial(nonlinear_semi_nmf, alternation=Latent(sign)) for sign in (True, False)),
+    ],
+)
+def test_iterations_do_not_wait_for_the_device(function):
+    A = torch.rand(30, 12, generator=torch.Generator().manual_seed(0))
+    counts = []
+    for iterations in (10, 20):
+        with Waits() as waits:
+            function(A, 4, stopping=Stopping(iterations, 0, 20))
+        counts.append(waits.count)
+    assert counts[0] == counts[1] > 0
