@@ -215,9 +215,11 @@ for dtype in (torch.float32, torch.float64):
         W, A = (torch.randn(rows, k + 5, generator=g, dtype=dtype) for rows in (k, n))
         X, C, G = torch.rand(k, n, generator=g, dtype=dtype), W @ A.T, W @ W.T
         C[0, 0] = torch.nan
+        if k > 2:
+            G[2], G[:, 2] = 0, 0
         found, expected = X.clone(), X.clone()
-        coordinates_triton.descend(found, C, G, 1 / G.diagonal(), 2)
-        coordinates.plain(expected, C, G, 1 / G.diagonal(), 2)
+        coordinates_triton.descend(found, C, G, 2)
+        coordinates.plain(expected, C, G, 2)
         eps = 200 * torch.finfo(dtype).eps
         torch.testing.assert_close(found, expected, rtol=eps, atol=eps, equal_nan=True)
 """

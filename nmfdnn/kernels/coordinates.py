@@ -27,16 +27,12 @@ def coordinate_descent(X: Tensor, C: Tensor, G: Tensor, sweeps: int = 1, *, fuse
     CUDA; else plain tensors, which give the same numbers but for rounding.
     """
     X = X.clone(memory_format=torch.contiguous_format)
-    diagonal = G.diagonal()
-    # A part that is zero says nothing about its row. However small a part is beside the others: rounding of C
-    # is relative to it, so its row is known to rounding of A.
-    step = torch.where(diagonal >= torch.finfo(G.dtype).tiny, 1 / diagonal, 0.0)
     function = _kernel(X) if fused else plain
-    function(X, C.contiguous(), G.contiguous(), step, sweeps)
+    function(X, C.contiguous(), G.contiguous(), sweeps)
     return X
 
 
-def _kernel(X: Tensor) -> Callable[[Tensor, Tensor, Tensor, Tensor, int], None]:
+def _kernel(X: Tensor) -> Callable[[Tensor, Tensor, Tensor, int], None]:
     if X.device.type == "cuda":
         from .coordinates_triton import descend
 
@@ -44,8 +40,12 @@ def _kernel(X: Tensor) -> Callable[[Tensor, Tensor, Tensor, Tensor, int], None]:
     return (native.descend(X.dtype) if X.device.type == "cpu" else None) or plain
 
 
-def plain(X: Tensor, C: Tensor, G: Tensor, step: Tensor, sweeps: int) -> None:
-    """The sweeps in plain tensors, in place; `step` is 1/diag(G), or 0 for rows that stay."""
+def plain(X: Tensor, C: Tensor, G: Tensor, sweeps: int) -> None:
+    """The sweeps in plain tensors, in place."""
+    diagonal = G.diagonal()
+    # A part that is zero says nothing about its row. However small a part is beside the others: rounding of C
+    # is relative to it, so its row is known to rounding of A.
+    step = torch.where(diagonal >= torch.finfo(G.dtype).tiny, 1 / diagonal, 0.0)
     for _ in range(sweeps):
         for row, target, products, scale in zip(X, C, G, step, strict=True):
             row.add_(scale * (target - products @ X)).clamp_(min=0)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 
 @triton.jit
-def _descend(X, C, G, step, k, n, sweeps, K: tl.constexpr, STRIP: tl.constexpr):  # type: ignore[no-untyped-def]
+def _descend(X, C, G, k, n, sweeps, TINY: tl.constexpr, K: tl.constexpr, STRIP: tl.constexpr):  # type: ignore[no-untyped-def]
     part = tl.arange(0, K)
     column = tl.program_id(0) * STRIP + tl.arange(0, STRIP)
     place = part[:, None].to(tl.int64) * n + column[None, :]
@@ -21,19 +21,24 @@ def _descend(X, C, G, step, k, n, sweeps, K: tl.constexpr, STRIP: tl.constexpr):
             row = tl.load(G + j * k + part, mask=part < k, other=0.0)
             target = tl.load(targets, mask=column < n, other=0.0)
             own = part[:, None] == j
-            move = tl.load(step + j) * (target - tl.sum(row[:, None] * x, axis=0))
-            moved = x + move[None, :]
+            diagonal = tl.load(G + j * k + j)
+            known = diagonal >= TINY
+            step = tl.where(known, 1 / tl.where(known, diagonal, 1.0), 0.0)
+            moved = x + (step * (target - tl.sum(row[:, None] * x, axis=0)))[None, :]
             moved = tl.where(moved <= 0, 0.0, moved)  # NaN stays
             x = tl.where(own, moved, x)
             targets += n
     tl.store(X + place, x, mask=inside)
 
 
-def descend(X: Tensor, C: Tensor, G: Tensor, step: Tensor, sweeps: int) -> None:
+def descend(X: Tensor, C: Tensor, G: Tensor, sweeps: int) -> None:
     """`coordinates.plain` for contiguous tensors on one device."""
     k, n = X.shape
     K = triton.next_power_of_2(k)
     strip = max(1, min(64, 8192 // K))
     warps = 4 if K * strip <= 4096 else 8
+    tiny = torch.finfo(X.dtype).tiny
     with torch.cuda.device_of(X):
-        _descend[(triton.cdiv(n, strip),)](X, C, G, step, k, n, sweeps, K=K, STRIP=strip, num_warps=warps)
+        _descend[(triton.cdiv(n, strip),)](
+            X, C, G, k, n, sweeps, TINY=tiny, K=K, STRIP=strip, num_warps=warps
+        )

@@ -27,7 +27,7 @@ PARALLEL = 4e6
 
 
 @cache
-def descend(dtype: torch.dtype) -> Callable[[Tensor, Tensor, Tensor, Tensor, int], None] | None:
+def descend(dtype: torch.dtype) -> Callable[[Tensor, Tensor, Tensor, int], None] | None:
     """`coordinates.plain` for contiguous tensors of `dtype` on the CPU, or None, with one warning."""
     try:
         function = _built("float" if dtype == torch.float32 else "double")
@@ -40,10 +40,10 @@ def descend(dtype: torch.dtype) -> Callable[[Tensor, Tensor, Tensor, Tensor, int
         )
         return None
 
-    def call(X: Tensor, C: Tensor, G: Tensor, step: Tensor, sweeps: int) -> None:
+    def call(X: Tensor, C: Tensor, G: Tensor, sweeps: int) -> None:
         k, n = X.shape
         threads = torch.get_num_threads() if n * k * k * sweeps >= PARALLEL else 1
-        if function(*(T.data_ptr() for T in (X, C, G, step)), k, n, sweeps, threads):
+        if function(X.data_ptr(), C.data_ptr(), G.data_ptr(), k, n, sweeps, threads):
             raise MemoryError(f"no memory for {threads} strips of {8 * k} vectors")
 
     return call
@@ -62,6 +62,6 @@ def _built(real: str) -> Callable[..., int]:
         command = [*compiler, *FLAGS, f"-DREAL={real}", str(SOURCE), "-o", str(library)]
         subprocess.run(command, check=True, capture_output=True, timeout=120)
         function = ctypes.CDLL(str(library)).descend  # stays loaded when the file is gone
-    function.argtypes = [*[ctypes.c_void_p] * 4, *[ctypes.c_long] * 3, ctypes.c_int]
+    function.argtypes = [*[ctypes.c_void_p] * 3, *[ctypes.c_long] * 3, ctypes.c_int]
     function.restype = ctypes.c_int
     return function
