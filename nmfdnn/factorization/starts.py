@@ -160,7 +160,6 @@ def semi_nonnegative(A: Tensor, rank: int, bias: bool, generator: torch.Generato
         most = normal.abs().argmax()
         taken = W[most] / normal[most]
         W = W - normal[:, None] * taken
-        shift[most] = 0
         Z = (P + shift * distance) / (1 + shift)
         Z[:, most] = distance.squeeze(1)
         last = taken - shift @ W

@@ -138,6 +138,17 @@ def test_no_exact_half_step_raises_the_objective(conditioned, bias, put, rng, dt
     assert values[-1] < 0.8 * values[0] or not conditioned
 
 
+def test_weights_that_fit_stay_where_rounding_hides_them(put, rng):
+    """Codes so alike that float32 sees one of them in their Gram matrix."""
+    z, d, w = rng.random((40, 1)) + 0.5, rng.standard_normal((40, 1)), rng.standard_normal((1, 9))
+    Z, W = np.hstack([z, z + 1e-4 * d]), np.vstack([-w, w])
+    A, pair = put(Z @ W, torch.float32), Pair(put(Z, torch.float32), put(W, torch.float32))
+    for _ in range(20):
+        W = improved_weights(A, pair, False)
+        pair = Pair(pair.Z, W)
+    assert float((A - pair.Z @ W).norm() / A.norm()) < 1e-2
+
+
 def best_rank(A: np.ndarray, rank: int) -> float:
     return 0.5 * float(np.sum(np.linalg.svd(A, compute_uv=False)[rank:] ** 2))
 
