@@ -18,7 +18,7 @@ from ..kernels.coordinates import coordinate_descent
 from .accelerated import AcceleratedHALS
 from .driver import Result, Stopping, iterate
 from .inputs import Pair, Units, check_matrix, source, two, unit
-from .starts import sample, starting_pair, uniform
+from .starts import sample, starting_pair
 
 UPDATES = ("multiplicative", "hals")
 """Single steps, which have no memory."""
@@ -36,7 +36,7 @@ def nmf(
     *,
     update: str = "accelerated",
     start: str | tuple[Tensor, Tensor] = "nndsvda",
-    subsample: int = 2000,
+    subsample: int | None = None,
     stopping: Stopping | None = None,
     generator: torch.Generator | None = None,
     kernels: Kernels = REFERENCE,
@@ -52,8 +52,8 @@ def nmf(
             updates), "nndsvda" (zeros filled with the mean), "nndsvdar" (filled with small random values;
             Boutsidis & Gallopoulos 2008), or a given pair (Z, W). Means count in units of the largest entry.
             An NNDSVD has at most min(n, m) parts; parts beyond are drawn as in "random".
-        subsample: with "accelerated", W is first fitted to this many random rows, or ten times the rank,
-            where A has twice as many and no pair is given; 0: never. The start is then that of those rows.
+        subsample: with "accelerated", W is first fitted to this many random rows, where A has twice as many
+            and no pair is given; 0: never; default 1,000, or twenty times the rank. The start is then theirs.
             It gains most where rows are alike in distribution; where they are not, the rest mends the start.
         stopping: when to end; default `Stopping()`. It counts iterations on all rows.
         generator: source of all randomness, on the device of A; default a new one with seed 0.
@@ -68,13 +68,13 @@ def nmf(
     """
     check_matrix(A, negative="shift or clip it, or use semi_nmf, which allows them")
     rank = require_whole(rank, "rank", 1)
-    subsample = require_whole(subsample, "subsample", 0)
+    few = max(1000, 20 * rank) if subsample is None else require_whole(subsample, "subsample", 0)
     require(update in SOLVERS, "update", f"one of {', '.join(SOLVERS)}", update)
     u = unit(A)
     A = A / u
     if isinstance(start, str):
         source_ = source(generator, A.device)
-        few = max(subsample, 10 * rank) if subsample and update == "accelerated" else 0
+        few = few if update == "accelerated" else 0
         pair, units = _start(A, rank, start, few, source_), Units(u, math.sqrt(u))
     else:
         pair = _given_pair(A, rank, start)
@@ -98,8 +98,10 @@ def _start(A: Tensor, rank: int, start: str, few: int, generator: torch.Generato
         return starting_pair(A, rank, start, generator)
     pair = starting_pair(rows, rank, start, generator)
     W = iterate(rows, pair, AcceleratedHALS(rows, SWEEPS), lambda pair: pair.Z @ pair.W, FIRST).W
-    Z = uniform(A, rank, generator).mul_(2 * pair.Z.mean())
-    return Pair(coordinate_descent(Z.T, W @ A.T, W @ W.T, 2 * SWEEPS).T, W)
+    # What these rows lack must not be lost to the others: zero codes and zero parts would keep each other.
+    spread = torch.rand(W.shape, generator=generator, dtype=W.dtype, device=W.device)
+    W = torch.maximum(W, 0.02 * W.mean() * spread)
+    return Pair(coordinate_descent(A.new_zeros(rank, len(A)), W @ A.T, W @ W.T, 2 * SWEEPS).T, W)
 
 
 @torch.no_grad()

@@ -47,7 +47,7 @@ FEW = Stopping(6, 0, 3)
 STARTS = ["random", "nndsvd", "nndsvda", "nndsvdar"]
 VARIANTS: dict[str, Callable[..., Result]] = {
     **{f"{u} {s}": partial(nmf, update=u, start=s) for u in SOLVERS for s in STARTS},
-    "accelerated on a subsample": partial(nmf, subsample=1),
+    "accelerated on a subsample": partial(nmf, subsample=10),
     **{
         f"semi_nmf {s}{' ridge' * ridge}{' bias' * bias}": partial(
             semi_nmf,

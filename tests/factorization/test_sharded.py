@@ -35,7 +35,7 @@ def runs():
         f"nmf {update} {start}": (partial(nmf, update=update, start=start), A)
         for update in SOLVERS for start in ("random", "nndsvd", "nndsvda", "nndsvdar")
     }
-    cases["nmf on a subsample"] = (partial(nmf, subsample=1), A)
+    cases["nmf on a subsample"] = (partial(nmf, subsample=20), A)
     for bias in (False, True):
         for name, B in (("nonnegative", A), ("signed", signed)):
             cases[f"semi {name} {bias}"] = (partial(semi_nmf, bias=bias), B)
