@@ -115,6 +115,87 @@ def hals(A: Array, Z: Array, W: Array) -> tuple[Array, Array]:
     return Z, W
 
 
+def sweeps(X: Array, C: Array, G: Array, times: int) -> Array:
+    """Each row of X ≥ 0 in turn minimises ½⟨X, GX⟩ − ⟨C, X⟩, `times` times."""
+    X = X.copy()
+    for _ in range(times):
+        for j in range(len(X)):
+            rest = C[j] - sum(G[j, i] * X[i] for i in range(len(X)) if i != j)
+            X[j] = relu(rest / G[j, j])
+    return X
+
+
+@dataclass
+class Restarts:
+    """β of an extrapolation with restart (Ang & Gillis 2019): `takes` says whether a step is taken."""
+
+    later: float
+    beta: float = 0.0
+    ceiling: float = 1.0
+    value: float = np.inf
+
+    def __post_init__(self) -> None:
+        self.good = self.later
+
+    def takes(self, value: float) -> bool:
+        if value > self.value and self.beta > 0:
+            self.later, self.ceiling, self.beta = self.beta / 1.5, self.good, 0.0
+            return False
+        self.value = value
+        if self.beta == 0:
+            self.beta = self.later
+        else:
+            self.good = self.beta
+            self.beta, self.ceiling = min(1.05 * self.beta, self.ceiling), min(1.0, 1.01 * self.ceiling)
+        return True
+
+
+def accelerated_hals(A: Array, Z: Array, W: Array, times: int, iterations: int) -> list[tuple]:
+    """(Z, W, whether the step was taken) after each iteration (Ang & Gillis 2019, algorithm 3)."""
+    k, found, restarts = len(W), [], Restarts(0.5)
+    for_codes, for_weights = (max(1, min(times, size // k)) for size in (A.shape[1], len(A)))
+    last = ends = beyond = (Z, W)
+    for _ in range(iterations):
+        y, w = beyond
+        end_Z = sweeps(y.T, w @ A.T, w @ w.T, for_codes).T
+        y = relu(end_Z + restarts.beta * (end_Z - ends[0]))
+        end_W = sweeps(w, y.T @ A, y.T @ y, for_weights)
+        w = relu(end_W + restarts.beta * (end_W - ends[1]))
+        taken = restarts.takes(0.5 * np.sum((A - y @ end_W) ** 2))
+        if taken:
+            last, ends, beyond = (y, end_W), (end_Z, end_W), (y, w)
+        else:
+            ends = beyond = last
+        found.append((*last, taken))
+    return found
+
+
+def latent(A: Array, Z: Array, W: Array, bias: bool, times: int, iterations: int) -> list[tuple]:
+    """(Z, W, whether the step was taken) after each iteration towards latent targets; no sweeps: free."""
+    k, found, restarts = Z.shape[1], [], Restarts(0.7)
+    last = beyond = (Z, W)
+    for _ in range(iterations):
+        z, w = beyond
+        V = hat(z, bias) @ w
+        T = np.where((V <= 0) & ((A <= 0) | (restarts.beta == 0)), V, np.maximum(A, 0))
+        w = np.linalg.lstsq(hat(z, bias), T, rcond=None)[0]
+        rest = T - w[k] if bias else T
+        if times:
+            z = sweeps(z.T, w[:k] @ rest.T, w[:k] @ w[:k].T, times).T
+        else:
+            z = np.linalg.lstsq(w[:k].T, rest.T, rcond=None)[0].T
+        before = last
+        taken = restarts.takes(0.5 * np.sum((A - relu(hat(z, bias) @ w)) ** 2))
+        if taken:
+            further = z + restarts.beta * (z - before[0])
+            beyond = (relu(further) if times else further, w + restarts.beta * (w - before[1]))
+            last = (z, w)
+        else:
+            beyond = last
+        found.append((*last, taken))
+    return found
+
+
 def fit(A: Array, Z: Array, bias: bool, penalty: float = 0.0, delta: float = 1e-12) -> Array:
     """Weights of the linear fit A ≈ ẐW, ridge-penalised."""
     inputs = truncated(hat(Z, bias), delta)

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
+import sys
 import warnings
 
+import oracle
 import pytest
 import torch
 from torch import Tensor
 
 from nmfdnn.errors import ConfigError
-from nmfdnn.kernels import BACKENDS, REFERENCE, _Compiled, kernels, reference
+from nmfdnn.kernels import BACKENDS, REFERENCE, _Compiled, kernels, native, reference
+from nmfdnn.kernels.coordinates import coordinate_descent
 
 COMPILER = shutil.which(os.environ.get("CXX", "g++")) is not None
 NAMES = ["multiplicative", "semi_multiplicative", "relu_residual", "step_and_project"]
@@ -111,3 +115,120 @@ def test_bad_arguments_do_not_count_as_a_missing_compiler():
     with pytest.raises(RuntimeError, match="size"):
         function(torch.rand(3, 2), torch.rand(4, 5))
     assert function.compiled is not None
+
+
+def problems(k: int, n: int, dtype: torch.dtype, scale: float = 1.0) -> tuple[Tensor, Tensor, Tensor]:
+    """X ≥ 0, C and a positive definite G, in units of their own: C in `scale`, G in its square."""
+    g = torch.Generator().manual_seed(k + n)
+    W, A = (torch.randn(rows, k + 5, generator=g, dtype=torch.float64) for rows in (k, n))
+    X = torch.rand(k, n, generator=g, dtype=torch.float64) * (torch.rand(k, n, generator=g) < 0.5)
+    return tuple(T.to(dtype) for T in (X / scale, scale * (W @ A.T), scale**2 * (W @ W.T)))
+
+
+@pytest.mark.parametrize("scale", [1e-9, 1, 1e9])
+@pytest.mark.parametrize(("k", "n"), [(1, 1), (3, 63), (7, 64), (20, 131), (70, 40)])
+def test_coordinate_descent_equals_its_equation(k, n, scale, device, dtype):
+    X, C, G = (T.to(device) for T in problems(k, n, dtype, scale))
+    expected = oracle.sweeps(*map(oracle.array, (X, C, G)), 3)
+    before = [T.clone() for T in (X, C, G)]
+    for fused in (True, False):
+        found = coordinate_descent(X, C, G, 3, fused=fused)
+        assert oracle.error(found, expected) < 500 * torch.finfo(dtype).eps
+        assert (found >= 0).all()
+        assert torch.equal(found, coordinate_descent(X, C, G, 3, fused=fused))
+        turned = [T.T.contiguous().T for T in (X, C, G)]
+        assert torch.equal(found, coordinate_descent(*turned, 3, fused=fused))
+    assert all(torch.equal(a, b) for a, b in zip((X, C, G), before, strict=True))
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3])
+def test_threads_do_not_change_a_bit(threads, monkeypatch):
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+    X, C, G = problems(11, 700, torch.float32)
+    monkeypatch.setattr(native, "PARALLEL", 0)
+    found = coordinate_descent(X, C, G, 2)
+    monkeypatch.setattr(native, "PARALLEL", float("inf"))
+    assert torch.equal(found, coordinate_descent(X, C, G, 2))
+
+
+@pytest.mark.parametrize("fused", [True, False])
+def test_coordinate_descent_keeps_rows_that_nothing_is_known_of_and_nan(fused, device, dtype):
+    X, C, G = (T.to(device) for T in problems(4, 70, dtype))
+    G[2], G[:, 2], C[2] = 0, 0, 0
+    found = coordinate_descent(X, C, G, 2, fused=fused)
+    assert torch.equal(found[2], X[2])
+    assert torch.isfinite(found).all()
+    C[1, 5] = torch.nan
+    found = coordinate_descent(X, C, G, 2, fused=fused)
+    assert torch.isnan(found[1, 5])
+    assert torch.isfinite(found[:, :5]).all()
+    assert torch.isfinite(found[:, 6:]).all()
+
+
+def test_no_sweep_raises_the_objective(device, dtype):
+    X, C, G = (T.to(device) for T in problems(30, 50, dtype))
+
+    def value(X: Tensor) -> Tensor:
+        return (0.5 * X * (G @ X) - C * X).sum(0)
+
+    for _ in range(10):
+        Y = coordinate_descent(X, C, G)
+        assert (value(Y) <= value(X) + 1e3 * torch.finfo(dtype).eps * value(X).abs()).all()
+        X = Y
+    gradient = G @ coordinate_descent(X, C, G, 2000) - C
+    assert float(gradient.min()) > -1e-2 * float(C.abs().max())
+
+
+def test_without_a_c_compiler_plain_tensors_serve_with_one_warning(monkeypatch):
+    X, C, G = problems(5, 9, torch.float64)
+    native.descend.cache_clear()
+    monkeypatch.setenv("CC", "no-such-compiler -O9")
+    try:
+        with pytest.warns(RuntimeWarning, match="FileNotFoundError.*install a C compiler .* CC"):
+            found = coordinate_descent(X, C, G, 2)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            again = coordinate_descent(X, C, G, 2)
+    finally:
+        native.descend.cache_clear()
+    assert torch.equal(found, coordinate_descent(X, C, G, 2, fused=False))
+    assert torch.equal(again, found)
+
+
+@pytest.mark.skipif(not COMPILER, reason="needs a C compiler")
+def test_a_compiler_that_does_not_take_the_source_is_no_compiler(monkeypatch):
+    native.descend.cache_clear()
+    monkeypatch.setenv("CC", "false")
+    try:
+        with pytest.warns(RuntimeWarning, match="CalledProcessError"):
+            assert native.descend(torch.float32) is None
+    finally:
+        native.descend.cache_clear()
+
+
+TRITON = """
+import torch
+from nmfdnn.kernels import coordinates, coordinates_triton
+g = torch.Generator().manual_seed(0)
+for dtype in (torch.float32, torch.float64):
+    for k, n in ((1, 1), (3, 70), (33, 20)):
+        W, A = (torch.randn(rows, k + 5, generator=g, dtype=dtype) for rows in (k, n))
+        X, C, G = torch.rand(k, n, generator=g, dtype=dtype), W @ A.T, W @ W.T
+        C[0, 0] = torch.nan
+        if k > 2:
+            G[2], G[:, 2] = 0, 0
+        found, expected = X.clone(), X.clone()
+        coordinates_triton.descend(found, C, G, 2)
+        coordinates.plain(expected, C, G, 2)
+        eps = 200 * torch.finfo(dtype).eps
+        torch.testing.assert_close(found, expected, rtol=eps, atol=eps, equal_nan=True)
+"""
+
+
+def test_the_triton_kernel_equals_plain_tensors():
+    """In Triton's interpreter, which must be asked for before Triton is imported; on CUDA see above."""
+    pytest.importorskip("triton")
+    environment = os.environ | {"TRITON_INTERPRET": "1", "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-W", "error::UserWarning", "-c", TRITON]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0, done.stderr

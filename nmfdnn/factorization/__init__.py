@@ -6,6 +6,7 @@ function                                objective                         constr
 `nmf`                                   ½‖A − ZW‖²                        Z ≥ 0, W ≥ 0
 `semi_nmf`                              ½‖A − ZW‖²                        Z ≥ 0, W free
 `nonlinear_semi_nmf`                    ½‖A − f(ZW)‖², f = ReLU           Z ≥ 0 or free, W free
+`transform`                             ½‖A − ZW‖²                        W given, Z ≥ 0
 `nonlinear_least_squares`               ½‖B − f(AW)‖² or ½‖B − f(ZA)‖²    W free or Z ≥ 0
 ======================================  ================================  =====================
 
@@ -17,6 +18,7 @@ alternations: they check nothing, and what they multiply must be representable. 
 
 from .driver import Result, Stopping
 from .inputs import Pair
+from .latent import Latent
 from .least_squares import code_step, nonlinear_least_squares, weight_factors, weight_step
 from .nmf import hals_step, multiplicative_step, nmf
 from .nonlinear_semi_nmf import Alternation, nonlinear_semi_nmf, nonlinear_semi_nmf_step
@@ -24,15 +26,19 @@ from .semi_nmf import (
     Regularisation,
     affine,
     augmented,
+    exact_code_step,
+    improved_weights,
     least_squares_weights,
     multiplicative_code_step,
     semi_nmf,
     semi_nmf_step,
     split_bias,
 )
+from .transform import transform
 
 __all__ = [
     "Alternation",
+    "Latent",
     "Pair",
     "Regularisation",
     "Result",
@@ -40,7 +46,9 @@ __all__ = [
     "affine",
     "augmented",
     "code_step",
+    "exact_code_step",
     "hals_step",
+    "improved_weights",
     "least_squares_weights",
     "multiplicative_code_step",
     "multiplicative_step",
@@ -51,6 +59,7 @@ __all__ = [
     "semi_nmf",
     "semi_nmf_step",
     "split_bias",
+    "transform",
     "weight_factors",
     "weight_step",
 ]

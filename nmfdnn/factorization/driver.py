@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from .. import parallel
 from ..errors import ConfigError, NotFiniteError, require, require_whole
 from .inputs import Pair, Units
 
@@ -74,6 +75,8 @@ def iterate(
 ) -> Result:
     """Repeat `step` from `start` until `stopping` says so, for the objective ½‖A − fit(Z, W)‖².
 
+    What `fit` returns is overwritten.
+
     A and the start are in `units`, what is returned or handed to a callback is in the user's. An iteration
     whose objective is not finite ends the run as "diverged", so nothing that was computed is lost.
 
@@ -83,7 +86,7 @@ def iterate(
     units = units or Units()
 
     def objective(pair: Pair) -> float:
-        return float(half_square(A - fit(pair)))
+        return float(half_square(fit(pair).sub_(A)))
 
     def user(value: float) -> float:
         return value * units.A * units.A
@@ -124,5 +127,5 @@ def iterate(
 
 
 def half_square(R: Tensor) -> Tensor:
-    """½‖R‖² (Frobenius), a 0-d tensor accumulated in float64."""
-    return 0.5 * R.square().sum(dtype=torch.float64)
+    """½‖R‖² (Frobenius) of an R whose rows may be shared out; a 0-d tensor accumulated in float64."""
+    return 0.5 * parallel.total(torch.linalg.vector_norm(R, dim=1).double().square().sum())

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from .. import linalg, parallel
 from ..errors import ConfigError, require
 from ..linalg import check_dense
 
@@ -94,6 +95,11 @@ def check_matrix(
         raise ConfigError(f"{name} holds NaN or infinite entries: remove or replace them first")
     if negative is not None and bool((A < 0).any()):
         raise ConfigError(f"{name} has negative entries: {negative}")
+
+
+def unit(A: Tensor) -> float:
+    """`linalg.unit` of A, whose rows may be shared out over ranks."""
+    return linalg.unit(parallel.largest(A.abs().max()).view(1, 1))
 
 
 def two(start: Any) -> tuple[Any, Any]:

@@ -11,9 +11,9 @@ from torch import Tensor
 
 from ..errors import require
 from ..kernels import REFERENCE, Kernels
-from ..linalg import Factors, factor_unchecked, unit
+from ..linalg import Factors, factor_unchecked
 from .driver import Result, Stopping, iterate
-from .inputs import Pair, Units, check_matrix
+from .inputs import Pair, Units, check_matrix, unit
 from .semi_nmf import Regularisation, affine, augmented, split_bias
 
 UNKNOWNS = ("weights", "codes")
@@ -94,7 +94,7 @@ def nonlinear_least_squares(
         B,
         pair,
         step,
-        lambda pair: affine(pair.Z, pair.W).relu(),
+        lambda pair: affine(pair.Z, pair.W).relu_(),
         stopping or Stopping(),
         units,
         ridge=ridge > 0,

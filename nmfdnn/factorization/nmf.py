@@ -6,18 +6,27 @@ Legend: A (n × m) nonnegative data, rows are samples; Z (n × k) codes; W (k ×
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
+from .. import parallel
 from ..errors import require, require_whole
 from ..kernels import REFERENCE, Kernels
-from ..linalg import svd, unit
+from ..kernels.coordinates import coordinate_descent
+from .accelerated import AcceleratedHALS
 from .driver import Result, Stopping, iterate
-from .inputs import Pair, Units, check_matrix, source, two
+from .inputs import Pair, Units, check_matrix, source, two, unit
+from .starts import sample, starting_pair
 
 UPDATES = ("multiplicative", "hals")
-STARTS = ("random", "nndsvd", "nndsvda", "nndsvdar")
+"""Single steps, which have no memory."""
+
+SOLVERS = ("accelerated", *UPDATES)
+SWEEPS = 4
+FIRST = Stopping(max_iterations=100, tolerance=1e-4)
+"""On a subsample: what it has left to gain by then is less than what all rows have."""
 
 
 @torch.no_grad()
@@ -25,8 +34,9 @@ def nmf(
     A: Tensor,
     rank: int,
     *,
-    update: str = "multiplicative",
+    update: str = "accelerated",
     start: str | tuple[Tensor, Tensor] = "nndsvda",
+    subsample: int | None = None,
     stopping: Stopping | None = None,
     generator: torch.Generator | None = None,
     kernels: Kernels = REFERENCE,
@@ -36,40 +46,62 @@ def nmf(
     Args:
         A: n × m, nonnegative, in any unit: c²A gives the factors of A times c.
         rank: number of parts k ≥ 1.
-        update: "multiplicative" (Lee & Seung 2001) or "hals" (Cichocki & Phan 2009).
+        update: "accelerated" (HALS with several sweeps on each product, extrapolated; Gillis & Glineur 2012,
+            Ang & Gillis 2019), "hals" (Cichocki & Phan 2009) or "multiplicative" (Lee & Seung 2001).
         start: "random" (uniform, scaled to the mean of A), "nndsvd" (zeros stay zero under multiplicative
             updates), "nndsvda" (zeros filled with the mean), "nndsvdar" (filled with small random values;
             Boutsidis & Gallopoulos 2008), or a given pair (Z, W). Means count in units of the largest entry.
             An NNDSVD has at most min(n, m) parts; parts beyond are drawn as in "random".
-        stopping: when to end; default `Stopping()`.
+        subsample: with "accelerated", W is first fitted to this many random rows, where A has twice as many
+            and no pair is given; 0: never; default 1,000, or twenty times the rank. The start is then theirs.
+            It gains most where rows are alike in distribution; where they are not, the rest mends the start.
+        stopping: when to end; default `Stopping()`. It counts iterations on all rows.
         generator: source of all randomness, on the device of A; default a new one with seed 0.
-        kernels: element-wise backend, see `nmfdnn.kernels`.
+        kernels: element-wise backend of "multiplicative", see `nmfdnn.kernels`.
 
-    Neither update increases ½‖A − ZW‖² by more than rounding. Not guaranteed: a global minimum.
+    No update increases ½‖A − ZW‖² by more than rounding. Not guaranteed: a global minimum.
+
+    Rows of A may be shared out over ranks (`nmfdnn.parallel`): each then gets its rows of Z, and all get W.
 
     Raises:
         ConfigError: A is not a finite nonnegative matrix, or an argument is outside its range.
     """
     check_matrix(A, negative="shift or clip it, or use semi_nmf, which allows them")
     rank = require_whole(rank, "rank", 1)
-    require(update in UPDATES, "update", f"one of {', '.join(UPDATES)}", update)
-    step = multiplicative_step if update == "multiplicative" else hals_step
+    few = max(1000, 20 * rank) if subsample is None else require_whole(subsample, "subsample", 0)
+    require(update in SOLVERS, "update", f"one of {', '.join(SOLVERS)}", update)
     u = unit(A)
     A = A / u
     if isinstance(start, str):
-        pair, units = starting_pair(A, rank, start, source(generator, A.device)), Units(u, math.sqrt(u))
+        source_ = source(generator, A.device)
+        few = few if update == "accelerated" else 0
+        pair, units = _start(A, rank, start, few, source_), Units(u, math.sqrt(u))
     else:
         pair = _given_pair(A, rank, start)
         units = Units(u, _balance(pair) * math.sqrt(u))
         pair = units.inner(pair)
-    return iterate(
-        A,
-        pair,
-        lambda pair: step(A, pair, kernels),
-        lambda pair: pair.Z @ pair.W,
-        stopping or Stopping(),
-        units,
-    )
+    step = _step(A, update, kernels)
+    return iterate(A, pair, step, lambda pair: pair.Z @ pair.W, stopping or Stopping(), units)
+
+
+def _step(A: Tensor, update: str, kernels: Kernels) -> Callable[[Pair], Pair]:
+    if update == "accelerated":
+        return AcceleratedHALS(A, SWEEPS)
+    step = multiplicative_step if update == "multiplicative" else hals_step
+    return lambda pair: step(A, pair, kernels)
+
+
+def _start(A: Tensor, rank: int, start: str, few: int, generator: torch.Generator) -> Pair:
+    """`starting_pair`, or where A has twice `few` rows, W fitted to `few` of them and codes for it."""
+    rows = sample(A, few, generator)
+    if rows is None:
+        return starting_pair(A, rank, start, generator)
+    pair = starting_pair(rows, rank, start, generator)
+    W = iterate(rows, pair, AcceleratedHALS(rows, SWEEPS), lambda pair: pair.Z @ pair.W, FIRST).W
+    # What these rows lack must not be lost to the others: zero codes and zero parts would keep each other.
+    spread = torch.rand(W.shape, generator=generator, dtype=W.dtype, device=W.device)
+    W = torch.maximum(W, 0.02 * W.mean() * spread)
+    return Pair(coordinate_descent(A.new_zeros(rank, len(A)), W @ A.T, W @ W.T, 2 * SWEEPS).T, W)
 
 
 @torch.no_grad()
@@ -78,8 +110,8 @@ def multiplicative_step(A: Tensor, pair: Pair, kernels: Kernels = REFERENCE) -> 
     Z, W = pair
     G = W @ W.T
     Z = kernels.multiplicative(Z, A @ W.T, Z @ G, G.diagonal())
-    G = Z.T @ Z
-    W = kernels.multiplicative(W, Z.T @ A, G @ W, G.diagonal()[:, None])
+    G, C = parallel.totals(Z.T @ Z, Z.T @ A)
+    W = kernels.multiplicative(W, C, G @ W, G.diagonal()[:, None])
     return Pair(Z, W)
 
 
@@ -87,26 +119,11 @@ def multiplicative_step(A: Tensor, pair: Pair, kernels: Kernels = REFERENCE) -> 
 def hals_step(A: Tensor, pair: Pair, kernels: Kernels = REFERENCE) -> Pair:
     """One sweep of exact updates of each column of Z, then of each row of W (Cichocki & Phan 2009).
 
-    `kernels` is not used: a column needs the columns before it.
+    Plain tensors; `kernels` is not used.
     """
-    Z = _hals_rows(pair.Z.T, pair.W @ A.T, pair.W @ pair.W.T).T
-    W = _hals_rows(pair.W, Z.T @ A, Z.T @ Z)
-    return Pair(Z, W)
-
-
-def _hals_rows(W: Tensor, C: Tensor, G: Tensor) -> Tensor:
-    """Minimise ½‖A − ZW‖² over each row of W ≥ 0 in turn, from C = ZᵀA and G = ZᵀZ.
-
-    The codes are updated as rows of Zᵀ, because a row is contiguous where a column is not.
-    """
-    W = W.clone(memory_format=torch.contiguous_format)
-    diagonal = G.diagonal()
-    # A part that is zero says nothing about its row, which then stays as it is. However small a part is
-    # beside the others: rounding of C is relative to it, so its row is known to rounding of A.
-    step = torch.where(diagonal >= torch.finfo(G.dtype).tiny, 1 / diagonal, 0.0)
-    for row, target, products, scale in zip(W, C, G, step, strict=True):
-        row.add_(scale * (target - products @ W)).clamp_(min=0)
-    return W
+    Z = coordinate_descent(pair.Z.T, pair.W @ A.T, pair.W @ pair.W.T, fused=False).T
+    C, G = parallel.totals(Z.T @ A, Z.T @ Z)
+    return Pair(Z, coordinate_descent(pair.W, C, G, fused=False))
 
 
 def _given_pair(A: Tensor, rank: int, start: tuple[Tensor, Tensor]) -> Pair:
@@ -122,83 +139,7 @@ def _balance(pair: Pair) -> Tensor:
 
     ZW stays as it is, and the updates do not depend on d, except where numbers leave the range of their type.
     """
-    Z, W = (part.double().frexp() for part in (pair.Z.amax(0), pair.W.amax(1)))
+    Z, W = (part.double().frexp() for part in (parallel.largest(pair.Z.amax(0)), pair.W.amax(1)))
     codes = torch.where(Z.mantissa > 0, Z.exponent, -W.exponent)
     weights = torch.where(W.mantissa > 0, W.exponent, -Z.exponent)
     return torch.ldexp(torch.ones_like(Z.mantissa), torch.div(codes - weights, 2, rounding_mode="floor"))
-
-
-def starting_pair(A: Tensor, rank: int, start: str, generator: torch.Generator) -> Pair:
-    """Nonnegative starting factors of A, which is of order one; see `nmf`."""
-    require(start in STARTS, "start", f"a pair (Z, W) or one of {', '.join(STARTS)}", start)
-    if start == "random":
-        return _random_pair(A, rank, rank, generator)
-    Z, W = nndsvd(A, rank, generator)
-    # The mean of A in the unit of the factors, for which the root of the largest entry stands.
-    mean = A.mean() / A.max().clamp_min(torch.finfo(A.dtype).tiny).sqrt()
-
-    def filled(F: Tensor) -> Tensor:
-        if start == "nndsvd":
-            return F
-        if start == "nndsvdar":
-            draw = torch.rand(F.shape, generator=generator, dtype=F.dtype, device=F.device)
-            return torch.where(F == 0, draw * (mean / 100), F)
-        return torch.where(F == 0, mean, F)
-
-    Z, W = filled(Z), filled(W)
-    if Z.shape[1] < rank:
-        # Equal parts would stay equal, so what is filled is not what tells parts beyond the SVD apart.
-        more = _random_pair(A, rank, rank - Z.shape[1], generator)
-        Z, W = torch.cat([Z, more.Z], dim=1), torch.cat([W, more.W])
-    return Pair(Z, W)
-
-
-def _random_pair(A: Tensor, rank: int, parts: int, generator: torch.Generator) -> Pair:
-    """`parts` random parts of the size that `rank` of them need to have the mean of A."""
-    scale = 2 * (A.mean() / rank).sqrt()
-
-    def draw(shape: tuple[int, int]) -> Tensor:
-        return torch.rand(shape, generator=generator, dtype=A.dtype, device=A.device) * scale
-
-    return Pair(draw((len(A), parts)), draw((parts, A.shape[1])))
-
-
-def nndsvd(A: Tensor, rank: int, generator: torch.Generator) -> Pair:
-    """Nonnegative double SVD of A (n × m), of order one: Z (n × r), W (r × m) (Boutsidis & Gallopoulos 2008).
-
-    r is `rank` or the rank of A's SVD, if that is less.
-    """
-    P, s, Qh = leading_svd(A, rank, generator)
-    Q = Qh.T
-    # Each singular pair is a difference of nonnegative rank-one terms: keep the larger one. For the first
-    # pair one of the two is zero (Perron–Frobenius), so it needs no case of its own.
-    Pp, Pn, Qp, Qn = P.clamp_min(0), (-P).clamp_min(0), Q.clamp_min(0), (-Q).clamp_min(0)
-    positive, negative = Pp.norm(dim=0) * Qp.norm(dim=0), Pn.norm(dim=0) * Qn.norm(dim=0)
-    take = positive >= negative
-    scale = (s * torch.maximum(positive, negative)).sqrt()
-    # Entries that are rounding of an exact zero become zeros, so that "nndsvd" is as sparse as it should be.
-    cut = 1e-6
-
-    def part(positive: Tensor, negative: Tensor) -> Tensor:
-        F = torch.nn.functional.normalize(torch.where(take, positive, negative), dim=0, eps=cut)
-        return torch.where(F < cut, 0.0, F) * scale
-
-    return Pair(part(Pp, Pn), part(Qp, Qn).T.contiguous())
-
-
-def leading_svd(A: Tensor, rank: int, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
-    """The `rank` largest singular values of A (n × m) and their vectors, or all where there are no more.
-
-    By subspace iteration from a random start, at a cost in proportion to the rank (Halko, Martinsson & Tropp
-    2011, algorithms 4.4 and 5.1); by the whole SVD where that is no dearer.
-    """
-    columns = rank + 10
-    if 4 * columns > min(A.shape):
-        P, s, Qh = svd(A)
-        return P[:, :rank], s[:rank], Qh[:rank]
-    Q = A @ torch.randn((A.shape[1], columns), generator=generator, dtype=A.dtype, device=A.device)
-    for _ in range(6):
-        Q = A @ torch.linalg.qr(A.T @ torch.linalg.qr(Q).Q).Q
-    Q = torch.linalg.qr(Q).Q
-    P, s, Qh = svd(Q.T @ A)
-    return Q @ P[:, :rank], s[:rank], Qh[:rank]

@@ -5,6 +5,7 @@ Legend: A (n × m) data, rows are samples; Z (n × k) codes; W (k × m) weights,
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -15,6 +16,7 @@ from ..kernels import REFERENCE, Kernels
 from ..linalg import factor_unchecked
 from .driver import Result, Stopping, iterate
 from .inputs import Pair, check_matrix
+from .latent import Latent, LatentStep
 from .least_squares import code_step, weight_factors, weight_step
 from .semi_nmf import Regularisation, affine, augmented, starting_pair
 
@@ -23,7 +25,7 @@ ORDERS = ("weights_first", "codes_first")
 
 @dataclass(frozen=True)
 class Alternation:
-    """How one iteration alternates.
+    """How one iteration alternates in the form of Sakurai et al. 2016, section 3.
 
     Attributes:
         weight_steps: W steps with the pseudo-inverse of the present codes, ≥ 0.
@@ -52,46 +54,69 @@ def nonlinear_semi_nmf(
     rank: int,
     *,
     bias: bool = False,
-    alternation: Alternation | None = None,
+    alternation: Latent | Alternation | None = None,
     regularisation: Regularisation | None = None,
-    start: tuple[Tensor, Tensor | None] | None = None,
+    start: str | tuple[Tensor, Tensor | None] = "random",
     stopping: Stopping | None = None,
     generator: torch.Generator | None = None,
     kernels: Kernels = REFERENCE,
 ) -> Result:
-    """Codes Z (n × rank) and weights W with A ≈ f(ẐW) (Sakurai et al. 2016, section 3).
+    """Codes Z (n × rank) and weights W with A ≈ f(ẐW).
 
     Args:
         A: n × m, in any unit: cA gives the same codes and c times the weights. Entries below zero cannot be
             met.
         rank: number of codes k ≥ 1.
         bias: append a row to W that a column of ones multiplies.
-        alternation: W steps, Z steps, ω, order and sign constraint of one iteration.
-        regularisation: pseudo-inverse, λ_W and λ_Z (Arai 2018).
-        start: (Z, W) to continue from; W may be None: least squares on A. Default Z: uniform in [0.2, 1.2].
+        alternation: how one iteration goes: `Latent` (Saul 2022, extrapolated), the default, or
+            `Alternation`, the weight and code steps of Sakurai et al. 2016.
+        regularisation: pseudo-inverse, λ_W and λ_Z (Arai 2018) of an `Alternation`.
+        start: "random" (Z uniform in [0.2, 1.2], W by least squares on A), "svd" (a semi-NMF of A, see
+            `starts.semi_nonnegative`), or (Z, W) to continue from, where W may be None: least squares on A.
         stopping: when to end; default `Stopping()`.
         generator: source of all randomness, on the device of A; default a new one with seed 0.
-        kernels: element-wise backend.
+        kernels: element-wise backend of an `Alternation`.
 
-    Not guaranteed: a monotone objective (see `nonlinear_least_squares`); what is returned is the best of all
-    checks, so a small `check_every` finds a better one. λ_W and λ_Z shrink at every step.
+    A `Latent` iteration never raises the objective by more than rounding; an `Alternation`'s can rise (see
+    `nonlinear_least_squares`), and λ_W and λ_Z shrink at every step. What is returned is the best of all
+    checks, so for an `Alternation` a small `check_every` finds a better one.
+
+    Rows of A may be shared out over ranks (`nmfdnn.parallel`): each then gets its rows of Z, and all get W.
 
     Raises:
         ConfigError: A or the start is not finite or of another shape, or an argument is outside its range.
     """
     check_matrix(A)
-    alternation = alternation or Alternation()
+    how = alternation or Latent()
+    latent = isinstance(how, Latent)
+    require(
+        not (latent and regularisation),
+        "regularisation",
+        "None, or given with alternation=Alternation()",
+        regularisation,
+    )
     regularisation = regularisation or Regularisation()
-    A, pair, units = starting_pair(A, rank, bias, regularisation, start, generator)
+    remedy = "clip it at zero, or leave codes free with Latent(nonnegative=False)" if latent else None
+    if latent and not how.nonnegative:
+        remedy = None
+    A, pair, units = starting_pair(A, rank, bias, regularisation, start, generator, negative=remedy)
     return iterate(
         A,
         pair,
-        lambda pair: nonlinear_semi_nmf_step(A, pair, bias, alternation, regularisation, kernels),
-        lambda pair: affine(pair.Z, pair.W).relu(),
+        _step(A, bias, how, regularisation, kernels),
+        lambda pair: affine(pair.Z, pair.W).relu_(),
         stopping or Stopping(),
         units,
         ridge=regularisation.weight_ridge > 0 or regularisation.code_ridge > 0,
     )
+
+
+def _step(
+    A: Tensor, bias: bool, how: Latent | Alternation, regularisation: Regularisation, kernels: Kernels
+) -> Callable[[Pair], Pair]:
+    if isinstance(how, Latent):
+        return LatentStep(A, bias, how)
+    return lambda pair: nonlinear_semi_nmf_step(A, pair, bias, how, regularisation, kernels)
 
 
 @torch.no_grad()

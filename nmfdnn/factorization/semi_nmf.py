@@ -12,11 +12,17 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from .. import parallel
 from ..errors import require, require_whole
 from ..kernels import REFERENCE, Kernels
-from ..linalg import check_method, factor_unchecked, unit
+from ..kernels.coordinates import coordinate_descent
+from ..linalg import check_method, cholesky, delta_floor, eigenvalue_bound, factor_unchecked, gram
 from .driver import Result, Stopping, iterate
-from .inputs import Pair, Units, check_matrix, source, two
+from .inputs import Pair, Units, check_matrix, source, two, unit
+from .starts import semi_nonnegative, uniform
+
+UPDATES = ("exact", "multiplicative")
+STARTS = ("svd", "random")
 
 
 @dataclass(frozen=True)
@@ -49,44 +55,94 @@ def semi_nmf(
     rank: int,
     *,
     bias: bool = False,
+    update: str = "exact",
     regularisation: Regularisation | None = None,
-    start: tuple[Tensor, Tensor | None] | None = None,
+    start: str | tuple[Tensor, Tensor | None] | None = None,
     stopping: Stopping | None = None,
     generator: torch.Generator | None = None,
     kernels: Kernels = REFERENCE,
 ) -> Result:
-    """Codes Z ≥ 0 (n × rank) and free weights W with A ≈ ẐW: W by least squares, Z multiplicatively.
+    """Codes Z ≥ 0 (n × rank) and free weights W with A ≈ ẐW: W by least squares, then Z.
 
     Args:
         A: n × m, any sign, in any unit: cA gives the same codes and c times the weights.
         rank: number of codes k ≥ 1.
         bias: append a row to W that a column of ones multiplies.
-        regularisation: pseudo-inverse, λ_W and λ_Z (Arai 2018); default none.
-        start: (Z, W) to continue from; W may be None, it is computed first. Default: Z uniform in [0.2, 1.2],
-            away from zero, which multiplicative updates cannot leave.
+        update: of the codes: "exact", a coordinate at a time (`exact_code_step`), the weights by Cholesky; or
+            "multiplicative" (Ding, Li & Jordan 2010), the weights by the chosen pseudo-inverse.
+        regularisation: λ_W and λ_Z (Arai 2018) and, for "multiplicative", the pseudo-inverse; default none.
+        start: "svd" (see `starts.semi_nonnegative`: for A ≥ 0, or with a bias, this is the least objective
+            there is, but for what iterations add to the accuracy of the SVD), "random" (Z uniform in
+            [0.2, 1.2], away from zero, which multiplicative updates cannot leave), or (Z, W) to continue
+            from; W may be None, it is computed first. Default: "svd", "random" with "multiplicative".
         stopping: when to end; default `Stopping()`.
         generator: source of all randomness, on the device of A; default a new one with seed 0.
-        kernels: element-wise backend.
+        kernels: element-wise backend of "multiplicative".
 
-    With λ_W = 0 no half-step increases ½‖A − ẐW‖² by more than rounding (Ding, Li & Jordan 2010, theorem 3);
-    damping by λ_Z makes the code steps smaller without moving their fixed points.
+    With λ_W = 0 no half-step increases ½‖A − ẐW‖² by more than rounding (for the multiplicative one: Ding, Li
+    & Jordan 2010, theorem 3); damping by λ_Z makes the code steps smaller without moving their fixed points.
+
+    Rows of A may be shared out over ranks (`nmfdnn.parallel`): each then gets its rows of Z, and all get W.
 
     Raises:
         ConfigError: A or the start is not finite or of another shape, or an argument is outside its range.
     """
     check_matrix(A)
+    require(update in UPDATES, "update", f"one of {', '.join(UPDATES)}", update)
     regularisation = regularisation or Regularisation()
-    remedy = "clip it at zero, because multiplicative updates keep signs"
+    remedy = "clip it at zero, because no step makes them nonnegative where they do not count"
+    if start is None:
+        start = "svd" if update == "exact" else "random"
     A, pair, units = starting_pair(A, rank, bias, regularisation, start, generator, negative=remedy)
+
+    def step(pair: Pair) -> Pair:
+        if update == "multiplicative":
+            return semi_nmf_step(A, pair, bias, regularisation, kernels=kernels)
+        W = improved_weights(A, pair, bias, regularisation.weight_ridge)
+        return Pair(exact_code_step(A, pair.Z, W, regularisation.code_ridge), W)
+
     return iterate(
         A,
         pair,
-        lambda pair: semi_nmf_step(A, pair, bias, regularisation, kernels=kernels),
+        step,
         lambda pair: affine(pair.Z, pair.W),
         stopping or Stopping(),
         units,
         ridge=regularisation.weight_ridge > 0,
     )
+
+
+@torch.no_grad()
+def exact_code_step(A: Tensor, Z: Tensor, W: Tensor, damping: float = 0.0, sweeps: int = 4) -> Tensor:
+    """Each code in turn minimises ½‖A − ẐW‖² + ½λ‖Z − Z₀‖² over Z ≥ 0, λ = `damping` · ḡ, `sweeps` times.
+
+    Z₀ are the codes given, ḡ is the mean diagonal of WWᵀ.
+    """
+    C, G = products(A, *split_bias(W, Z.shape[1]))
+    if damping > 0:
+        level = damping * G.diagonal().mean()
+        C, G = C + level * Z.T, G + level * torch.eye(len(G), dtype=G.dtype, device=G.device)
+    return coordinate_descent(Z.T, C, G, sweeps).T
+
+
+def products(A: Tensor, W: Tensor, b: Tensor | None) -> tuple[Tensor, Tensor]:
+    """W(A − b)ᵀ (k × n) and WWᵀ: all that codes need."""
+    C = W @ A.T
+    return C if b is None else C - (W @ b)[:, None], W @ W.T
+
+
+@torch.no_grad()
+def improved_weights(A: Tensor, pair: Pair, bias: bool, ridge: float = 0.0) -> Tensor:
+    """W + (ẐᵀẐ + εI)⁻¹Ẑᵀ(A − ẐW), which never raises ½‖A − ẐW‖²; with λ_W = `ridge` > 0 the ridge solution.
+
+    By Cholesky; ε is what rounding needs, and the fixed point is least squares all the same.
+    """
+    inputs = augmented(pair.Z, bias)
+    C, G = parallel.totals(inputs.T @ A, gram(inputs))
+    if ridge > 0:
+        return torch.cholesky_solve(C, cholesky(G, ridge * G.diagonal().mean()))
+    floor = delta_floor((len(G), len(G)), G.dtype, "cholesky")
+    return pair.W + torch.cholesky_solve(C - G @ pair.W, cholesky(G, floor**2 * eigenvalue_bound(G)))
 
 
 @torch.no_grad()
@@ -139,7 +195,7 @@ def starting_pair(
     rank: int,
     bias: bool,
     regularisation: Regularisation,
-    start: tuple[Tensor, Tensor | None] | None,
+    start: str | tuple[Tensor, Tensor | None],
     generator: torch.Generator | None,
     *,
     negative: str | None = None,
@@ -149,13 +205,17 @@ def starting_pair(
     `negative` is the remedy for negative codes, where they are not allowed.
     """
     rank = require_whole(rank, "rank", 1)
-    Z, W = (None, None) if start is None else two(start)
-    if Z is None:
-        shape, generator = (len(A), rank), source(generator, A.device)
-        Z = torch.rand(shape, generator=generator, dtype=A.dtype, device=A.device) + 0.2
-    else:
-        check_matrix(Z, "Z", like=A, shape=(len(A), rank), negative=negative)
     units = Units(unit(A))
+    if isinstance(start, str):
+        require(start in STARTS, "start", f"a pair (Z, W) or one of {', '.join(STARTS)}", start)
+        draws = source(generator, A.device)
+        A = A / units.A
+        if start == "svd":
+            return A, semi_nonnegative(A, rank, bias, draws), units
+        Z = uniform(A, rank, draws) + 0.2
+        return A, Pair(Z, least_squares_weights(A, Z, bias, regularisation)), units
+    Z, W = two(start)
+    check_matrix(Z, "Z", like=A, shape=(len(A), rank), negative=negative)
     A = A / units.A
     if W is None:
         return A, Pair(Z, least_squares_weights(A, Z, bias, regularisation)), units

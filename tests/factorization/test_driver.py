@@ -3,14 +3,26 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import numpy as np
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from nmfdnn.errors import ConfigError
-from nmfdnn.factorization import Pair, Result, Stopping, nmf, nonlinear_semi_nmf, semi_nmf
+from nmfdnn.factorization import (
+    Alternation,
+    Latent,
+    Pair,
+    Result,
+    Stopping,
+    nmf,
+    nonlinear_semi_nmf,
+    semi_nmf,
+)
 from nmfdnn.factorization.driver import iterate
+from nmfdnn.factorization.nmf import SOLVERS
 
 FUNCTIONS = [nmf, semi_nmf, nonlinear_semi_nmf]
 ONE = torch.ones(1, 1, dtype=torch.float64)
@@ -93,7 +105,7 @@ def test_nonlinear_semi_nmf_returns_the_best_of_an_iteration_that_rises(put, rng
     A = put(rng.random((60, 30)) * (rng.random((60, 30)) < 0.5), torch.float32)
     seen = []
     stopping = Stopping(callback=lambda iteration, pair, value: seen.append(value))
-    result = nonlinear_semi_nmf(A, 20, stopping=stopping)
+    result = nonlinear_semi_nmf(A, 20, alternation=Alternation(), stopping=stopping)
     assert result.objective[1:] == seen
     assert min(seen) < 0.5 * max(seen)
     value = 0.5 * float((A - (result.Z @ result.W).relu()).square().sum())
@@ -134,7 +146,8 @@ def test_divergence_inside_a_block_loses_nothing(check_every, device):
 @pytest.mark.parametrize("function", FUNCTIONS)
 def test_the_history_belongs_to_the_factors(function, device, dtype):
     A = torch.rand(20, 9, generator=torch.Generator().manual_seed(1), dtype=dtype).to(device)
-    result: Result = function(A, 4, stopping=Stopping(13, 0, 5))
+    extra = {} if function is nonlinear_semi_nmf else {"start": "random"}
+    result: Result = function(A, 4, stopping=Stopping(13, 0, 5), **extra)
     fit = result.Z @ result.W
     fit = fit.relu() if function is nonlinear_semi_nmf else fit
     assert len(result.objective) == 4
@@ -150,7 +163,7 @@ def test_seeds_and_precision(function, device, dtype):
 
     def run(seed: int | None) -> Result:
         generator = None if seed is None else torch.Generator(device).manual_seed(seed)
-        extra = {"start": "random"} if function is nmf else {}
+        extra = {} if function is nonlinear_semi_nmf else {"start": "random"}
         return function(A, 4, generator=generator, stopping=Stopping(5, 0), **extra)
 
     first, again, other, default = run(0), run(0), run(1), run(None)
@@ -176,3 +189,31 @@ def test_seeds_and_precision(function, device, dtype):
 def test_bad_stopping(arguments, message):
     with pytest.raises(ConfigError, match=message):
         Stopping(**arguments)
+
+
+class Waits(TorchDispatchMode):
+    """Counts values that are brought to the host."""
+
+    count = 0
+
+    def __torch_dispatch__(self, function, types, arguments=(), keywords=None):
+        self.count += function is torch.ops.aten._local_scalar_dense.default
+        return function(*arguments, **(keywords or {}))
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        *(partial(nmf, update=update, start="random") for update in SOLVERS),
+        *(partial(semi_nmf, bias=bias, start="random") for bias in (False, True)),
+        *(partial(nonlinear_semi_nmf, alternation=Latent(sign)) for sign in (True, False)),
+    ],
+)
+def test_iterations_do_not_wait_for_the_device(function):
+    A = torch.rand(30, 12, generator=torch.Generator().manual_seed(0))
+    counts = []
+    for iterations in (10, 20):
+        with Waits() as waits:
+            function(A, 4, stopping=Stopping(iterations, 0, 20))
+        counts.append(waits.count)
+    assert counts[0] == counts[1] > 0

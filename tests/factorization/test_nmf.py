@@ -14,6 +14,8 @@ from torch import Tensor
 
 from nmfdnn.errors import ConfigError
 from nmfdnn.factorization import Pair, Stopping, hals_step, multiplicative_step, nmf
+from nmfdnn.factorization.accelerated import AcceleratedHALS
+from nmfdnn.factorization.nmf import SOLVERS, SWEEPS
 
 STEPS = {"multiplicative": (multiplicative_step, oracle.lee_seung), "hals": (hals_step, oracle.hals)}
 STARTS = ["random", "nndsvd", "nndsvda", "nndsvdar"]
@@ -55,7 +57,7 @@ def test_a_step_leaves_its_arguments_alone(update, put, rng):
 
 
 @pytest.mark.parametrize("start", STARTS)
-@pytest.mark.parametrize("update", STEPS)
+@pytest.mark.parametrize("update", SOLVERS)
 def test_objective_never_rises_and_factors_stay_nonnegative(update, start, put, rng, dtype):
     A = put(rng.random((30, 20)) * (rng.random((30, 20)) < 0.7), dtype)
     result = nmf(A, 6, update=update, start=start, stopping=Stopping(60, 0, 1))
@@ -70,7 +72,8 @@ def test_objective_never_rises_and_factors_stay_nonnegative(update, start, put, 
 
 
 @pytest.mark.parametrize(
-    ("update", "iterations", "limit"), [("hals", 1500, 1e-3), ("multiplicative", 1500, 2e-2)]
+    ("update", "iterations", "limit"),
+    [("accelerated", 300, 1e-3), ("hals", 1500, 1e-3), ("multiplicative", 1500, 2e-2)],
 )
 @pytest.mark.parametrize("start", ["random", "nndsvda"])
 def test_planted_factors_are_fitted(update, iterations, limit, start, put, rng, dtype):
@@ -81,14 +84,15 @@ def test_planted_factors_are_fitted(update, iterations, limit, start, put, rng, 
 
 
 @pytest.mark.parametrize("alpha", [0.1, 0.3])
+@pytest.mark.parametrize("update", ["accelerated", "hals"])
 @pytest.mark.parametrize("seed", range(4))
-def test_unique_factors_of_laurbergs_problem_are_found(alpha, seed, put, device, dtype):
+def test_unique_factors_of_laurbergs_problem_are_found(alpha, seed, update, put, device, dtype):
     planted = laurberg(alpha)
     A = put(planted.T @ planted, dtype)
     result = nmf(
         A,
         3,
-        update="hals",
+        update=update,
         start="random",
         generator=torch.Generator(device).manual_seed(seed),
         stopping=Stopping(800, 0, 100),
@@ -154,7 +158,7 @@ def test_random_start_has_the_mean_of_the_data(put, rng, dtype):
     assert float((result.Z @ result.W).mean()) == pytest.approx(float(A.mean()), rel=0.1)
 
 
-@pytest.mark.parametrize("update", STEPS)
+@pytest.mark.parametrize("update", SOLVERS)
 def test_order_of_samples_does_not_matter(update, put, rng):
     A, (Z, W) = put(rng.random((20, 8))), factors(rng, 20, 3, 8)
     order = torch.randperm(20, generator=torch.Generator().manual_seed(0)).to(A.device)
@@ -176,7 +180,7 @@ def test_a_given_start_is_continued(update, put, rng):
 
 
 @pytest.mark.parametrize("start", STARTS)
-@pytest.mark.parametrize("update", STEPS)
+@pytest.mark.parametrize("update", SOLVERS)
 def test_empty_rows_columns_and_zero_data(update, start, put, rng, dtype):
     A = rng.random((10, 8))
     A[2], A[:, 5] = 0, 0
@@ -188,19 +192,61 @@ def test_empty_rows_columns_and_zero_data(update, start, put, rng, dtype):
         assert float(fit[:, 5].abs().max()) < 1e-3
 
 
-def test_a_dead_part_stays_finite_under_hals(put, rng, dtype):
+@pytest.mark.parametrize("update", ["accelerated", "hals"])
+def test_a_dead_part_stays_finite(update, put, rng, dtype):
     A, (Z, W) = put(rng.random((10, 8)), dtype), factors(rng, 10, 3, 8)
     Z[:, 1], W[1] = 0, 0
-    result = nmf(A, 3, update="hals", start=(put(Z, dtype), put(W, dtype)), stopping=Stopping(20, 0))
+    result = nmf(A, 3, update=update, start=(put(Z, dtype), put(W, dtype)), stopping=Stopping(20, 0))
     assert torch.isfinite(result.Z).all()
     assert torch.isfinite(result.W).all()
     assert result.objective[-1] < result.objective[0]
 
 
+def test_the_accelerated_steps_equal_the_oracle(put, rng):
+    A, (Z, W) = rng.random((40, 30)), factors(rng, 40, 5, 30)
+    step, pair = AcceleratedHALS(put(A), SWEEPS), Pair(put(Z), put(W))
+    expected = oracle.accelerated_hals(A, Z, W, SWEEPS, 60)
+    assert 0 < sum(not taken for _, _, taken in expected) < 20
+    for Z, W, _ in expected:
+        pair = step(pair)
+        assert oracle.error(pair.Z, Z) < 1e-8
+        assert oracle.error(pair.W, W) < 1e-8
+
+
+def test_the_accelerated_update_falls_faster_than_hals(put, rng):
+    A = put(rng.random((60, 40)))
+    values = {
+        update: nmf(A, 10, update=update, start="random", stopping=Stopping(30, 0, 1)).objective
+        for update in ("accelerated", "hals")
+    }
+    assert values["accelerated"][15] < values["hals"][30]
+
+
+def test_a_subsample_starts_near_the_end(put, rng, dtype):
+    Z, W = factors(rng, 400, 4, 20)
+    A = put(Z @ W + 0.01 * rng.random((400, 20)), dtype)
+    whole, few = (nmf(A, 4, start="random", subsample=s, stopping=Stopping(0)).objective[0] for s in (0, 50))
+    assert few < 0.05 * whole
+    again = nmf(A, 4, start="random", subsample=50, stopping=Stopping(0)).objective[0]
+    assert again == few
+    for other in (201, 1000):  # needs twice as many rows
+        assert nmf(A, 4, start="random", subsample=other, stopping=Stopping(0)).objective[0] == whole
+
+
+def test_a_subsample_that_misses_features_is_mended(put):
+    """Rows of the second kind, which are rare, are in no subsample of four."""
+    A = torch.zeros(200, 6)
+    A[:198, :3], A[198:, 3:] = 1, 5
+    A = put(A.numpy())
+    result = nmf(A, 2, start="random", subsample=2, stopping=Stopping(200, 0))
+    assert relative_residual(A, result.Z, result.W) < 1e-3
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"update": "als"}, "update must be one of multiplicative, hals, got 'als'"),
+        ({"subsample": -1}, "subsample must be an integer ≥ 0"),
+        ({"update": "als"}, "update must be one of accelerated, multiplicative, hals, got 'als'"),
         ({"start": "zeros"}, r"start must be a pair \(Z, W\) or one of random, nndsvd"),
         ({"A": -torch.ones(6, 4)}, "A has negative entries.*semi_nmf"),
     ],

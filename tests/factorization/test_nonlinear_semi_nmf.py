@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import oracle
 import pytest
@@ -11,6 +13,7 @@ from torch import Tensor
 from nmfdnn.errors import ConfigError
 from nmfdnn.factorization import (
     Alternation,
+    Latent,
     Pair,
     Regularisation,
     Stopping,
@@ -18,6 +21,7 @@ from nmfdnn.factorization import (
     nonlinear_semi_nmf,
     nonlinear_semi_nmf_step,
 )
+from nmfdnn.factorization.latent import LatentStep
 from nmfdnn.linalg import METHODS
 
 
@@ -106,7 +110,13 @@ def test_planted_factors_are_fitted(method, bias, order, put, rng, dtype):
 def test_more_codes_than_columns(method, put, rng, dtype):
     """Narrowing layers: W has more rows than columns, so WWᵀ is singular."""
     A = put(oracle.relu(rng.standard_normal((60, 5))), dtype)
-    result = nonlinear_semi_nmf(A, 12, regularisation=Regularisation(method), stopping=Stopping(30, 0))
+    result = nonlinear_semi_nmf(
+        A,
+        12,
+        alternation=Alternation(),
+        regularisation=Regularisation(method),
+        stopping=Stopping(30, 0),
+    )
     assert torch.isfinite(result.Z).all()
     assert relative_residual(A, result.Z, result.W) < 0.2
 
@@ -125,12 +135,14 @@ def test_free_codes_fit_better_and_turn_negative(put, rng):
 
 
 @pytest.mark.parametrize("bias", [False, True])
-def test_order_of_samples_does_not_matter(bias, put, rng):
+@pytest.mark.parametrize("how", [Latent(), Alternation()])
+def test_order_of_samples_does_not_matter(how, bias, put, rng):
     A, Z, W = (put(M) for M in problem(rng, 20, 4, 9, bias))
     order = torch.randperm(20, generator=torch.Generator().manual_seed(0)).to(A.device)
     stopping = Stopping(5, 0)
-    plain = nonlinear_semi_nmf(A, 4, bias=bias, start=(Z, W), stopping=stopping)
-    moved = nonlinear_semi_nmf(A[order], 4, bias=bias, start=(Z[order], W), stopping=stopping)
+    plain = nonlinear_semi_nmf(A, 4, bias=bias, alternation=how, start=(Z, W), stopping=stopping)
+    start = (Z[order], W)
+    moved = nonlinear_semi_nmf(A[order], 4, bias=bias, alternation=how, start=start, stopping=stopping)
     assert oracle.error(moved.Z, plain.Z[order]) < 1e-9
     assert oracle.error(moved.W, plain.W) < 1e-9
 
@@ -143,9 +155,10 @@ def test_missing_weights_are_fitted_first(put, rng):
 
 def test_a_given_start_is_continued(put, rng):
     A, Z, W = (put(M) for M in problem(rng, 20, 4, 9, False))
-    half = nonlinear_semi_nmf(A, 4, start=(Z, W), stopping=Stopping(3, 0))
-    rest = nonlinear_semi_nmf(A, 4, start=(half.Z, half.W), stopping=Stopping(4, 0))
-    whole = nonlinear_semi_nmf(A, 4, start=(Z, W), stopping=Stopping(7, 0))
+    how = Alternation()
+    half = nonlinear_semi_nmf(A, 4, start=(Z, W), alternation=how, stopping=Stopping(3, 0))
+    rest = nonlinear_semi_nmf(A, 4, start=(half.Z, half.W), alternation=how, stopping=Stopping(4, 0))
+    whole = nonlinear_semi_nmf(A, 4, start=(Z, W), alternation=how, stopping=Stopping(7, 0))
     assert torch.equal(rest.Z, whole.Z)
     assert torch.equal(rest.W, whole.W)
 
@@ -163,3 +176,82 @@ def test_a_given_start_is_continued(put, rng):
 def test_bad_alternation(arguments, message):
     with pytest.raises(ConfigError, match=message):
         Alternation(**arguments)
+
+
+@pytest.mark.parametrize("free", [False, True])
+@pytest.mark.parametrize("bias", [False, True])
+def test_latent_steps_equal_the_oracle(bias, free, put, rng):
+    A, Z, W = problem(rng, 40, 4, 20, bias)
+    A[3:5] -= 0.1  # entries below zero count as zero
+    step, pair = LatentStep(put(A), bias, Latent(not free, 3)), Pair(put(Z), put(W))
+    expected = oracle.latent(A, Z, W, bias, 0 if free else 3, 30)
+    assert any(taken for _, _, taken in expected)
+    for Z, W, _ in expected:
+        pair = step(pair)
+        assert oracle.error(pair.Z, Z) < 1e-6
+        assert oracle.error(pair.W, W) < 1e-6
+
+
+def test_a_move_that_goes_too_far_is_taken_back(put, rng):
+    A, Z, W = problem(rng, 40, 4, 20, False)
+    expected = oracle.latent(A, Z, W, False, 4, 80)
+    assert not all(taken for _, _, taken in expected)
+    result = nonlinear_semi_nmf(put(A), 4, start=(put(Z), put(W)), stopping=Stopping(80, 0, 1))
+    values = [0.5 * np.sum((A - oracle.relu(Z @ W)) ** 2) for Z, W, _ in expected]
+    assert result.objective[1:] == pytest.approx(values, rel=1e-5)
+
+
+@pytest.mark.parametrize("free", [False, True])
+@pytest.mark.parametrize("bias", [False, True])
+def test_latent_targets_never_raise_the_objective(bias, free, put, rng, dtype):
+    A = put(problem(rng, 60, 1, 30, False)[0], dtype)
+    for start in ("svd", "random"):
+        result = nonlinear_semi_nmf(
+            A, 8, bias=bias, start=start, alternation=Latent(not free), stopping=Stopping(150, 0, 1)
+        )
+        rounding = 10 * torch.finfo(dtype).eps * float(A.square().sum())
+        assert all(after <= before + rounding for before, after in pairwise(result.objective))
+        assert result.objective[-1] < 0.85 * result.objective[1]
+
+
+@pytest.mark.parametrize("free", [False, True])
+def test_the_identity_is_of_low_rank_below_relu(free, put, device):
+    """From every start, as nomad's small problem asks (Saul 2022): rank 6 for 11 × 11."""
+    identity = put(np.eye(11))
+    for seed in range(10):
+        result = nonlinear_semi_nmf(
+            identity,
+            6,
+            alternation=Latent(not free),
+            generator=torch.Generator(device).manual_seed(seed),
+            stopping=Stopping(2000, 0, 100),
+        )
+        assert float((identity - (result.Z @ result.W).relu()).abs().max()) < 1e-5
+
+
+def test_planted_latent_factors_are_recovered_from_every_start(put, rng, device, dtype):
+    Z, W = rng.random((200, 4)), rng.standard_normal((4, 30))
+    A = put(oracle.relu(Z @ W), dtype)
+    for seed in range(10):
+        g = torch.Generator(device).manual_seed(seed)
+        result = nonlinear_semi_nmf(A, 4, generator=g, stopping=Stopping(400, 0, 50))
+        assert relative_residual(A, result.Z, result.W) < 2e-2
+
+
+def test_what_belongs_to_an_alternation_is_refused_without_one():
+    remedy = r"regularisation must be None, or given with alternation=Alternation\(\)"
+    with pytest.raises(ConfigError, match=remedy):
+        nonlinear_semi_nmf(torch.ones(5, 4), 2, regularisation=Regularisation())
+    nonlinear_semi_nmf(torch.ones(5, 4), 2, regularisation=Regularisation(), alternation=Alternation())
+
+
+def test_negative_codes_are_no_start_unless_codes_are_free():
+    start = (-torch.ones(5, 2), torch.ones(2, 4))
+    with pytest.raises(ConfigError, match=r"Z has negative entries: clip .*Latent\(nonnegative=False\)"):
+        nonlinear_semi_nmf(torch.ones(5, 4), 2, start=start)
+    nonlinear_semi_nmf(torch.ones(5, 4), 2, start=start, alternation=Latent(nonnegative=False))
+
+
+def test_bad_latent():
+    with pytest.raises(ConfigError, match="sweeps must be an integer ≥ 1, got 0"):
+        Latent(sweeps=0)
