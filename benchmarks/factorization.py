@@ -182,7 +182,7 @@ def planted(n: int, m: int, rank: int, seed: int = 5) -> Tensor:
 def pictures(config: MNIST | FashionMNIST) -> Tensor:
     """Training pictures, n × 784, in 0..1."""
     cpu = torch.device("cpu")
-    return load(config, seed=0, device=cpu, dtype=torch.float32).train.X
+    return next(load(config, seed=0, device=cpu, dtype=torch.float32).train.passes()).X
 
 
 def problems(large: bool) -> dict[str, tuple[Callable[[], Tensor], int, float]]:

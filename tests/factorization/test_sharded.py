@@ -63,7 +63,7 @@ def runs():
     return found
 
 torch.set_num_threads(1)
-with parallel.group(torch.device("cpu")):
+with parallel.group():
     torch.save(runs(), sys.argv[1] + str(parallel.rank()))
 """
 
