@@ -78,12 +78,61 @@ def ridge(A: Array, R: Array, penalty: float) -> Array:
     return np.linalg.solve(A.T @ A + penalty * level(A) * np.eye(A.shape[1]), A.T @ R)
 
 
-def forward(X: Array, weights: list[Array], bias: bool) -> tuple[list[Array], Array]:
+def unfolding(
+    height: int,
+    width: int,
+    channels: int,
+    kernel: int,
+    stride: int = 1,
+    padding: int = 0,
+    planar: bool = False,
+) -> Array:
+    """The matrix that takes a picture to its patches, one after the other: positions · fan-in × inputs."""
+    found = []
+    for top in range(-padding, height + padding - kernel + 1, stride):
+        for left in range(-padding, width + padding - kernel + 1, stride):
+            for y in range(top, top + kernel):
+                for x in range(left, left + kernel):
+                    for channel in range(channels):
+                        row = np.zeros((channels, height, width) if planar else (height, width, channels))
+                        if 0 <= y < height and 0 <= x < width:
+                            row[(channel, y, x) if planar else (y, x, channel)] = 1
+                        found.append(row.ravel())
+    return np.array(found)
+
+
+def means(height: int, width: int, channels: int, size: int) -> Array:
+    """The matrix that takes a picture, channels last, to the means of its whole squares of pixels."""
+    found = []
+    for top in range(0, height - size + 1, size):
+        for left in range(0, width - size + 1, size):
+            for channel in range(channels):
+                row = np.zeros((height, width, channels))
+                row[top : top + size, left : left + size, channel] = 1 / size**2
+                found.append(row.ravel())
+    return np.array(found)
+
+
+Maps = list[Array] | None
+"""For each layer the matrix that takes a sample's codes to its rows, one after the other; None for a dense net."""
+
+
+def rows(Z: Array, maps: Maps, i: int, W: Array, bias: bool) -> Array:
+    """What W, with or without the row of its bias, multiplies in layer i."""
+    return Z if maps is None else (Z @ maps[i].T).reshape(-1, len(W) - bias)
+
+
+def fold(A: Array, maps: Maps, i: int) -> Array:
+    """The codes of least norm whose rows are nearest to A."""
+    return A if maps is None else A.reshape(-1, len(maps[i])) @ np.linalg.pinv(maps[i]).T
+
+
+def forward(X: Array, weights: list[Array], bias: bool, maps: Maps = None) -> tuple[list[Array], Array]:
     """Codes Z₀ = X … Z_{d−1} and the linear output."""
     Z = [X]
-    for W in weights[:-1]:
-        Z.append(relu(hat(Z[-1], bias) @ W))
-    return Z, hat(Z[-1], bias) @ weights[-1]
+    for i, W in enumerate(weights):
+        Z.append(relu(hat(rows(Z[-1], maps, i, W, bias), bias) @ W).reshape(len(X), -1))
+    return Z[:-1], hat(rows(Z[-2], maps, len(weights) - 1, W, bias), bias) @ W
 
 
 def quotient(above: Array, below: Array) -> Array:
@@ -226,23 +275,28 @@ def pretrained_layer(
 
 
 def alternating_update(
-    X: Array, Y: Array, W: list[Array], s: Settings, full: Array | None = None
+    X: Array, Y: Array, W: list[Array], s: Settings, full: Array | None = None, maps: Maps = None
 ) -> tuple[list[Array], list[Array]]:
     """All layers once on a mini-batch, from the output down; new weights and codes.
 
     `full` holds all training inputs where the first layer uses their pseudo-inverse.
     """
     W = list(W)
-    Z, _ = forward(X, W, s.bias)
-    for _ in range(s.output_iterations):
-        Z[-1], W[-1] = semi_nmf(Y, Z[-1], W[-1], s)
-    for i in reversed(range(1, len(W) - 1)):
-        for _ in range(s.hidden_iterations):
-            Z[i], W[i] = nonlinear_semi_nmf(Z[i + 1], Z[i], W[i], s)
-    inputs = hat(X, s.bias)
-    kept = truncated(inputs if full is None else hat(full, s.bias), s.input_delta)
+    Z, _ = forward(X, W, s.bias, maps)
+    for i in reversed(range(1, len(W))):
+        if i == len(W) - 1:
+            step, iterations, B = semi_nmf, s.output_iterations, Y
+        else:
+            step, iterations, B = nonlinear_semi_nmf, s.hidden_iterations, Z[i + 1].reshape(-1, W[i].shape[1])
+        for _ in range(iterations):
+            A, W[i] = step(B, rows(Z[i], maps, i, W[i], s.bias), W[i], s)
+            Z[i] = fold(A, maps, i)
+    inputs = hat(rows(X, maps, 0, W[0], s.bias), s.bias)
+    full = inputs if full is None else hat(rows(full, maps, 0, W[0], s.bias), s.bias)
+    kept = truncated(full, s.input_delta)
     for _ in range(s.weight_steps):
-        W[0] = weights(inputs, Z[1], W[0], s.omega, s.weight_ridge, kept)
+        B = Z[1].reshape(len(inputs), -1)
+        W[0] = weights(inputs, B, W[0], s.omega, s.weight_ridge, kept)
     return W, Z
 
 
@@ -269,9 +323,9 @@ def gradients(X: Array, Y: Array, W: list[Array], bias: bool, loss: str) -> list
     return found
 
 
-def units(X: Array, W: list[Array], bias: bool) -> list[float]:
+def units(X: Array, W: list[Array], bias: bool, maps: Maps = None) -> list[float]:
     """Root mean squares of X and of the hidden codes."""
-    codes, _ = forward(X, W, bias)
+    codes, _ = forward(X, W, bias, maps)
     return [float(np.sqrt(np.mean(Z**2))) for Z in codes]
 
 

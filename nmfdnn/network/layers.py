@@ -25,6 +25,11 @@ from torch.nn import functional, grad
 
 from ..errors import ConfigError
 
+Shape = tuple[int, ...] | None
+"""Of the samples as pictures, such as (28, 28) or (3, 32, 32); None for plain vectors."""
+
+SMALLER = "choose smaller kernels, strides or pools, or fewer convolutions"
+
 
 class Layer(ABC):
     """Applies `units` weight vectors of length `fan_in` at `positions` places of a sample's codes."""
@@ -45,7 +50,7 @@ class Layer(ABC):
 
     @abstractmethod
     def fold(self, A: Tensor) -> Tensor:
-        """Codes (n × inputs) whose `rows` are nearest to A (n · positions × fan_in); 0 for those in none."""
+        """Codes (n × inputs) of least norm whose `rows` are nearest to A (n · positions × fan_in)."""
 
     def product(self, Z: Tensor, W: Tensor, b: Tensor | None) -> Tensor:
         """AW + b as n × outputs, for A = rows(Z)."""
@@ -59,6 +64,10 @@ class Layer(ABC):
     def back(self, R: Tensor, M: Tensor) -> Tensor:
         """fold(RM) (n × inputs) for residuals R (n × outputs) and M (units × fan_in)."""
         return self.fold(R.reshape(-1, self.units) @ M)
+
+    def pictures(self, M: Tensor, shape: Shape) -> tuple[Tensor, Shape]:
+        """M (m × fan_in) as m pictures, channels first, and their shape, for samples that have this `shape`."""
+        return M, shape
 
     def state(self) -> dict[str, Any]:
         """The layer as plain containers, see `from_state`."""
@@ -114,7 +123,7 @@ class Convolution(Layer):
         if min(self.places) < 1:
             raise ConfigError(
                 f"a kernel of {self.kernel} does not fit into pictures of {self.height} × {self.width} with "
-                f"padding {self.padding}: choose smaller kernels, strides or pools, or fewer convolutions"
+                f"padding {self.padding}: {SMALLER}"
             )
 
     @property
@@ -165,6 +174,9 @@ class Convolution(Layer):
     def back(self, R: Tensor, M: Tensor) -> Tensor:
         return self._shared(self._spread(self._places(R), self._kernels(M)))
 
+    def pictures(self, M: Tensor, shape: Shape) -> tuple[Tensor, Shape]:
+        return self._kernels(M).reshape(len(M), -1), (self.channels, self.kernel, self.kernel)
+
     def _picture(self, Z: Tensor) -> Tensor:
         """Codes as n × channels × height × width."""
         if self.planar:
@@ -213,13 +225,6 @@ class Pooled(Layer):
     channels: int
     size: int
     then: Layer
-
-    def __post_init__(self) -> None:
-        if min(self.height, self.width) < self.size:
-            raise ConfigError(
-                f"a pool of {self.size} does not fit into pictures of {self.height} × {self.width}: choose "
-                "smaller kernels, strides or pools, or fewer convolutions"
-            )
 
     @property
     def inputs(self) -> int:  # type: ignore[override]
