@@ -20,7 +20,7 @@ from torch.utils.tensorboard import summary as summaries
 
 from .. import parallel
 from ..data import Dataset
-from ..factorization import affine
+from ..factorization import split_bias
 from ..views.figures import (
     confusion_figure,
     is_image,
@@ -33,7 +33,7 @@ from ..views.figures import (
 from ..files import named
 from ..network import Network
 from ..records import Record
-from ..training import PretrainedLayer
+from ..training import Start
 
 log = logging.getLogger(__name__)
 
@@ -92,25 +92,26 @@ class Tracker:
             raise named(error, self._path) from None
         return self._file.tell()
 
-    def start(self, config_text: str, dataset: Dataset, layers: Sequence[PretrainedLayer]) -> None:
+    def start(self, config_text: str, dataset: Dataset, start: Start) -> None:
         """Record what there is before the first epoch.
 
         Args:
             config_text: the resolved configuration, YAML.
             dataset: where its rows are images, the first layer's parts and reconstructions become pictures.
-            layers: the pre-trained layers; may be empty.
+            start: the network, and its pre-trained layers if there are any.
         """
         self._add(summaries.text("config/resolved", f"```yaml\n{config_text.rstrip()}\n```"), 0)
-        for number, layer in enumerate(layers, start=1):
-            for alternation, error in enumerate(layer.reconstruction, start=1):
+        for number, pretrained in enumerate(start.layers, start=1):
+            for alternation, error in enumerate(pretrained.reconstruction, start=1):
                 self._scalar(f"pretraining/reconstruction_layer_{number}", error, alternation)
-        if layers and is_image(dataset.image_shape):
-            self._picture("images/nmf_parts", parts_figure, layers[0].U, dataset.image_shape)
+        if start.layers and is_image(dataset.image_shape):
+            layer, W, U = start.network.layers[0], start.layers[0].W, start.layers[0].U
+            self._picture("images/nmf_parts", parts_figure, *layer.pictures(U, dataset.image_shape))
             test = dataset.test
             shown = torch.linspace(0, len(test) - 1, min(SAMPLES, len(test)), device=test.device).long()
             batch = test.take(shown)
             X = parallel.whole(batch.X, batch.mine, len(shown))
-            fit = affine(X, layers[0].W).relu() @ layers[0].U
+            fit = layer.back(layer.product(X, *split_bias(W, layer.fan_in)).relu(), U)
             self._picture("images/reconstructions", reconstruction_figure, X, fit, dataset.image_shape)
         self.size()
 
@@ -155,8 +156,10 @@ class Tracker:
         predicted = parallel.joined(here).cpu()
         self._picture("images/confusion_matrix", confusion_figure, labels, predicted, dataset.classes)
         if is_image(dataset.image_shape):
-            W = network.weights[0][: dataset.features]
-            self._picture("images/first_layer_weights", weights_figure, W.T, dataset.image_shape)
+            layer = network.layers[0]
+            W, _ = split_bias(network.weights[0], layer.fan_in)
+            kernels = layer.pictures(W.T, dataset.image_shape)
+            self._picture("images/first_layer_weights", weights_figure, *kernels)
             wrong = (predicted != labels).nonzero().flatten()
             if len(wrong):
                 shown = wrong[:MISTAKES]
