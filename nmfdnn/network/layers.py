@@ -52,6 +52,13 @@ class Layer(ABC):
     def fold(self, A: Tensor) -> Tensor:
         """Codes (n × inputs) of least norm whose `rows` are nearest to A (n · positions × fan_in)."""
 
+    def moved(self, Z: Tensor, A: Tensor) -> Tensor:
+        """Codes ≥ 0 (n × inputs) near to codes Z, whose `rows` are near to A (n · positions × fan_in), A ≥ 0.
+
+        What `rows` leave out, as pixels in no patch or differences within pools, stays as it is in Z.
+        """
+        return (Z + self.fold(A - self.rows(Z))).relu_()
+
     def product(self, Z: Tensor, W: Tensor, b: Tensor | None) -> Tensor:
         """AW + b as n × outputs, for A = rows(Z)."""
         A = self.rows(Z)
@@ -66,7 +73,7 @@ class Layer(ABC):
         return self.fold(R.reshape(-1, self.units) @ M)
 
     def pictures(self, M: Tensor, shape: Shape) -> tuple[Tensor, Shape]:
-        """M (m × fan_in) as m pictures, channels first, and their shape, for samples that have this `shape`."""
+        """M (m × fan_in) as m pictures, channels first, with their shape, for samples of this `shape`."""
         return M, shape
 
     def state(self) -> dict[str, Any]:
@@ -93,6 +100,9 @@ class Dense(Layer):
 
     def fold(self, A: Tensor) -> Tensor:
         return A.reshape(-1, self.inputs)
+
+    def moved(self, Z: Tensor, A: Tensor) -> Tensor:
+        return self.fold(A)
 
 
 @dataclass(frozen=True)
