@@ -6,6 +6,7 @@ import numpy as np
 import oracle
 import pytest
 import torch
+from pictures import matrix
 from torch.nn import functional
 
 from nmfdnn.errors import ConfigError
@@ -50,18 +51,6 @@ LAYERS: dict[str, Layer] = {
 SAMPLES = 5
 
 
-def matrix(layer: Layer) -> np.ndarray:
-    """The matrix that takes a sample's codes to its rows, one after the other."""
-    match layer:
-        case Convolution():
-            sizes = (layer.height, layer.width, layer.channels, layer.kernel)
-            return oracle.unfolding(*sizes, layer.stride, layer.padding, layer.planar)
-        case Pooled():
-            means = oracle.means(layer.height, layer.width, layer.channels, layer.size)
-            return matrix(layer.then) @ means
-    return np.eye(layer.inputs)
-
-
 @pytest.fixture(params=LAYERS)
 def layer(request: pytest.FixtureRequest) -> Layer:
     return LAYERS[request.param]
@@ -97,6 +86,15 @@ def test_rows_folded_again_are_the_codes_that_any_patch_has(name, put):
     Z = put(values(SAMPLES, layer.inputs))
     covered = put(matrix(layer).any(axis=0))
     assert oracle.error(layer.fold(layer.rows(Z)), Z * covered) < 1e-14
+
+
+def test_codes_move_to_new_rows_and_keep_what_rows_leave_out(layer, put, dtype, limit):
+    Z, A = abs(values(SAMPLES, layer.inputs)), abs(values(SAMPLES * layer.positions, layer.fan_in, seed=1))
+    L = matrix(layer)
+    expected = Z + (A.reshape(SAMPLES, -1) - Z @ L.T) @ np.linalg.pinv(L).T
+    assert oracle.error(layer.moved(put(Z, dtype), put(A, dtype)), np.maximum(0, expected)) < limit
+    kept = layer.rows(put(Z, dtype))
+    assert oracle.error(layer.moved(put(Z, dtype), kept), Z) < limit
 
 
 @pytest.mark.parametrize("bias", [False, True])
