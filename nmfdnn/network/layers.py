@@ -28,6 +28,9 @@ from ..errors import ConfigError
 Shape = tuple[int, ...] | None
 """Of the samples as pictures, such as (28, 28) or (3, 32, 32); None for plain vectors."""
 
+KINDS: dict[str, type[Layer]] = {}
+"""Every kind of layer by its name."""
+
 SMALLER = "choose smaller kernels, strides or pools, or fewer convolutions"
 
 
@@ -38,6 +41,9 @@ class Layer(ABC):
     fan_in: int
     positions: int
     units: int
+
+    def __init_subclass__(cls) -> None:
+        KINDS[cls.__name__.lower()] = cls
 
     @property
     def outputs(self) -> int:
@@ -278,9 +284,6 @@ class Pooled(Layer):
         whole = squares.reshape(-1, high * self.size, wide * self.size, self.channels)
         rest = (0, 0, 0, self.width - wide * self.size, 0, self.height - high * self.size)
         return functional.pad(whole, rest).reshape(-1, self.inputs)
-
-
-KINDS: dict[str, type[Layer]] = {kind.__name__.lower(): kind for kind in (Dense, Convolution, Pooled)}
 
 
 def from_state(state: dict[str, Any]) -> Layer:
