@@ -41,7 +41,6 @@ CONVOLUTIONS = {
 }
 LAYERS: dict[str, Layer] = {
     "dense": Dense(6, 4),
-    "dense at places": Dense(6, 4, 3),
     **CONVOLUTIONS,
     "pooled, dense": Pooled(4, 6, 3, 2, Dense(18, 5)),
     "pooled with a rest": Pooled(7, 5, 2, 3, Dense(4, 3)),

@@ -17,7 +17,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass, fields
 from functools import lru_cache
 from itertools import pairwise
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -91,24 +91,24 @@ class Layer(ABC):
 
 @dataclass(frozen=True)
 class Dense(Layer):
-    """All codes of a sample at each of `positions` places, one after the other, are a row."""
+    """The codes of a sample are its only row."""
 
     fan_in: int
     units: int
-    positions: int = 1
+    positions: ClassVar[int] = 1  # type: ignore[misc]
 
     @property
     def inputs(self) -> int:  # type: ignore[override]
-        return self.positions * self.fan_in
+        return self.fan_in
 
     def rows(self, Z: Tensor) -> Tensor:
-        return Z.reshape(-1, self.fan_in)
+        return Z
 
     def fold(self, A: Tensor) -> Tensor:
-        return A.reshape(-1, self.inputs)
+        return A
 
     def moved(self, Z: Tensor, A: Tensor) -> Tensor:
-        return self.fold(A)
+        return A
 
 
 @dataclass(frozen=True)
@@ -195,7 +195,7 @@ class Convolution(Layer):
 
     def _picture(self, Z: Tensor) -> Tensor:
         """Codes as n × channels × height × width."""
-        if self.planar:
+        if self.planar and self.channels > 1:  # with one, products take their order from how it is named
             return Z.reshape(-1, self.channels, self.height, self.width)
         return Z.reshape(-1, self.height, self.width, self.channels).permute(0, 3, 1, 2)
 
