@@ -1,7 +1,7 @@
 """What an epoch of a convolutional net costs, each method beside backpropagation on the same net and samples.
 
-`python benchmarks/convolution.py` trains c32 5×5/2 – c64 5×5/2 – 256 on 5,000 pictures of Fashion-MNIST, on one
-thread, the methods in turn for some rounds, each with its own default batch, and prints a Markdown table: CPU
+`python benchmarks/convolution.py` trains c32 5×5/2 – c64 5×5/2 – 256 on 5,000 pictures of Fashion-MNIST, on
+one thread, the methods in turn for some rounds, each with its own batches, and prints a Markdown table: CPU
 seconds an epoch (so that other processes on the machine count less), median and range, and the ratio to
 backpropagation's in the same round. `--profile METHOD` prints instead where the time of an epoch goes.
 """

@@ -156,7 +156,7 @@ class CodeMetric:
 
 
 class PatchInput(CodeMetric):
-    """What `WhitenedInput` is to samples, to the patches of a convolution: the same steps by a solve for each.
+    """What `WhitenedInput` is to samples, to the patches of a convolution: the same steps, each by a solve.
 
     Whitened patches would be many times the numbers of X, which overlapping ones share, and no product with
     them a convolution. No direction is left out: a patch has few.
