@@ -1,15 +1,15 @@
-"""Seconds and memory of an epoch as samples, widths, depth and kernels grow, and the exponents of their growth.
+"""Seconds and memory of an epoch as samples, width, depth and kernels grow, and the exponents of this.
 
-`python benchmarks/growth.py OUT` trains `jacobi` and `bp` on made-up data, one thread, each point in a process
-of its own: n samples (10,000 to 1,000,000, 100 features, hidden 256-256), width (256 to 4,096, two hidden
+`python benchmarks/growth.py OUT` trains `jacobi` and `bp` on made-up data, one thread, each point in its own
+process: n samples (10,000 to 1,000,000, 100 features, hidden 256-256), width (256 to 4,096, two hidden
 layers, 8,000 samples), depth (2 to 10 hidden layers of 512, 8,000 samples) and kernels (16 to 128, twice as
-many in the second of two layers of 5 × 5, stride 2, on 2,000 pictures of 28 × 28). It writes a Markdown table,
-OUT/growth.md, and draws OUT/growth.png. An hour and 3 GB; `--quick`, a few minutes, stops earlier on each axis.
+many in the second of two layers of 5 × 5, stride 2, on 2,000 pictures of 28 × 28). It writes a Markdown
+table, OUT/growth.md, and draws OUT/growth.png. An hour and 3 GB; `--quick`, minutes, stops earlier.
 
-Seconds are CPU seconds of the second half of an epoch, twice, so that what is made once is left out and other
-processes on the machine count less. Memory is the peak of the process beyond what its imports took, data
-included. An exponent e, of a fit of c·xᵉ to all points of an axis, is 1 where cost is in proportion. Points that
-are in OUT/growth.json already are not measured again.
+Seconds are CPU seconds of the second half of an epoch, twice, so that what is made once is left out and
+other processes on the machine count less. Memory is the peak of the process beyond what its imports took,
+data included. An exponent e, of a fit of c·xᵉ to all points of an axis, is 1 where cost is in proportion.
+Points that are in OUT/growth.json already are not measured again.
 """
 
 from __future__ import annotations
@@ -61,11 +61,10 @@ def measure(method: str, axis: str, size: int) -> dict[str, float]:
     before = peak_memory_mb(torch.device("cpu"))
     n, shape, config = problem(axis, size)
     g = torch.Generator().manual_seed(0)
-    source = Memory(
-        torch.rand(n, int(np.prod(shape)), generator=g), torch.randint(CLASSES, (n,), generator=g)
-    )
+    X = torch.rand(n, int(np.prod(shape)), generator=g)
+    source = Memory(X, torch.randint(CLASSES, (n,), generator=g))
     layers = build_layers(config, source.features, shape if len(shape) > 1 else None, CLASSES)
-    start = Network(random_weights(layers, True, "he", g, source.X), True, layers)
+    start = Network(random_weights(layers, True, "he", g, X), True, layers)
     reset_peak_memory(torch.device("cpu"))
     trainer: Trainer
     if method == "jacobi":
@@ -82,7 +81,7 @@ def measure(method: str, axis: str, size: int) -> dict[str, float]:
 
 
 def exponent(sizes: list[int], values: list[float]) -> float:
-    """e of the least-squares fit of c·xᵉ in logarithms."""
+    """The e of the least-squares fit of c·xᵉ in logarithms."""
     return float(np.polyfit(np.log(sizes), np.log(values), 1)[0])
 
 

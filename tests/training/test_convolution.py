@@ -6,6 +6,7 @@ import io
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import oracle
 import pytest
 import torch
@@ -35,6 +36,7 @@ from nmfdnn.training import (
     SolverConfig,
     Trainer,
     pretrain,
+    pretraining,
     starting_network,
 )
 
@@ -278,8 +280,9 @@ def test_every_method_learns_digits(make: Maker, convolution, device, dtype):
 
 
 @pytest.mark.parametrize("samples", [None, 50])
-def test_pretraining_sees_patches(samples, device):
+def test_pretraining_sees_patches(samples, device, monkeypatch):
     """Each layer's start is the autoencoder of its rows, of at most so many samples and patches."""
+    monkeypatch.setattr(pretraining, "PATCHES_AT_ONCE", 100)  # of two pictures in the first layer
     X, labels = digits(80, device, torch.float64)
     config = NetworkConfig([5], convolution=[ConvolutionConfig(6, 3, pool=2), ConvolutionConfig(4, 2)])
     layers = build_layers(config, 64, (8, 8), 10)
@@ -295,7 +298,7 @@ def test_pretraining_sees_patches(samples, device):
     for i, layer in enumerate(found):
         A = oracle.rows(Z, maps, i, weights[i], True)
         if samples and layers[i].positions > 1:
-            A = A[torch.randperm(len(A), generator=g)[:samples].numpy()]
+            A = A[np.sort(torch.randperm(len(A), generator=g)[:samples].numpy())]
         start = [
             torch.rand(shape, generator=g, dtype=torch.float64).numpy()
             for shape in ((len(A), layers[i].units), (layers[i].units, layers[i].fan_in))
