@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import oracle
 import pytest
 import torch
 from pictures import matrix
+from runs import configured, forked
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch.nn import functional
 
+from nmfdnn.data import load
 from nmfdnn.errors import ConfigError
 from nmfdnn.network import (
     Convolution,
@@ -23,6 +28,7 @@ from nmfdnn.network import (
     from_state,
     random_weights,
 )
+from nmfdnn.records import read_summary
 
 CONVOLUTIONS = {
     "one pixel": Convolution(3, 4, 2, 5, 1),
@@ -285,3 +291,87 @@ def test_bad_configuration(values, message):
 
 def test_convolutions_alone_are_a_network():
     assert [layer.units for layer in built([ConvolutionConfig(5, 3)], [], (8, 8))] == [5, 3]
+
+
+CONVOLUTION = "network.convolution=[{channels:4,kernel:3}]"
+QUICK = ["data=digits", "network.hidden=[8]", "network.start=he", "threads=1", "device=cpu"]
+
+
+def run(folder: Path, *overrides: str) -> tuple[int, str]:
+    settings = [] if "resume=true" in overrides else QUICK
+    return forked(*settings, *overrides, f"hydra.run.dir={folder}", cwd=folder.parent)
+
+
+@pytest.mark.parametrize(
+    ("given", "message", "remedies"),
+    [
+        (
+            ["network.convolution=[{channels:4,kernel:5,stride:2},{channels:4,kernel:3}]"],
+            "kernel of 3 does not fit into pictures of 2 × 2 with padding 0: choose smaller kernels, strides",
+            [
+                ["network.convolution=[{channels:4,kernel:5,stride:2},{channels:4,kernel:2}]"],
+                ["network.convolution=[{channels:4,kernel:5},{channels:4,kernel:3}]"],
+                ["network.convolution=[{channels:4,kernel:5,stride:2}]"],
+            ],
+        ),
+        (
+            ["network.convolution=[{channels:4,kernel:3,pool:7}]"],
+            "a pool of 7 does not fit into pictures of 6 × 6",
+            [["network.convolution=[{channels:4,kernel:3,pool:6}]"]],
+        ),
+        (
+            ["data=synthetic", CONVOLUTION],
+            "network.convolution needs pictures, but a sample is a row of 50 numbers: leave it empty",
+            [
+                ["data=synthetic", "network.convolution=[]"],
+                ["data=arrays", "data.path=pictures.npz", CONVOLUTION],
+            ],
+        ),
+        (
+            ["network.convolution=[{kernel:3,padding:3}]"],
+            "padding must be less than the kernel, 3, got 3",
+            [],
+        ),
+        (["network.convolution=[{kernel:0}]"], "kernel must be ≥ 1, got 0", []),
+        (["network.convolution=[{kernels:3}]"], "Key 'kernels' not in 'ConvolutionConfig'", []),
+    ],
+)
+def test_what_the_command_line_refuses_and_its_remedies(given, message, remedies, tmp_path):
+    X = np.random.default_rng(0).integers(0, 256, (40, 5, 6, 3)).astype(np.uint8)
+    np.savez(tmp_path / "pictures.npz", X=X, y=np.arange(40) % 2)
+    status, printed = run(tmp_path / "refused", *given)
+    assert status == 2
+    assert message in printed
+    assert "Traceback" not in printed
+    for number, remedy in enumerate(remedies):
+        status, printed = run(tmp_path / str(number), *remedy, "method=bp", "epochs=1")
+        assert status == 0, printed
+
+
+@pytest.mark.parametrize("method", ["nmf", "jacobi", "bp"])
+def test_a_run_from_the_command_line(method, tmp_path):
+    """Pre-trained on patches; its network is whole in one file, and its pictures are drawn."""
+    net = [
+        "network.convolution=[{channels:6,kernel:3,pool:2},{channels:8,kernel:2}]",
+        "network.start=pretrained",
+    ]
+    status, printed = run(tmp_path / "run", *net, f"method={method}", "epochs=2", "records_per_epoch=2")
+    assert status == 0, printed
+    assert "left out" not in printed
+    summary = read_summary(tmp_path / "run")
+    assert summary["layers"] == [64, 216, 32, 8, 10]
+    state = torch.load(tmp_path / "run" / "network.pt", weights_only=True)
+    layers = tuple(from_state(layer) for layer in state["layers"])
+    network = Network(state["weights"], state["bias"], layers)
+    config = configured("data=digits")
+    data = load(config.data, seed=config.seed, device=torch.device("cpu"), dtype=torch.float32)
+    wrong = (network.predict(data.test.X) != data.test.labels).double().mean()
+    assert 100 * float(wrong) == pytest.approx(summary["test_error"])
+    events = EventAccumulator(str(tmp_path / "run" / "tensorboard"), size_guidance={"images": 0}).Reload()
+    assert {"images/nmf_parts", "images/reconstructions", "images/first_layer_weights"} <= {
+        *events.Tags()["images"]
+    }
+    if method == "nmf":
+        status, printed = run(tmp_path / "run", "resume=true", "epochs=3")
+        assert status == 0, printed
+        assert read_summary(tmp_path / "run")["epochs_trained"] == 3
