@@ -7,6 +7,7 @@ bias row multiplies. Everything is written for clarity: inverses are formed, sum
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -78,12 +79,61 @@ def ridge(A: Array, R: Array, penalty: float) -> Array:
     return np.linalg.solve(A.T @ A + penalty * level(A) * np.eye(A.shape[1]), A.T @ R)
 
 
-def forward(X: Array, weights: list[Array], bias: bool) -> tuple[list[Array], Array]:
+def unfolding(
+    height: int,
+    width: int,
+    channels: int,
+    kernel: int,
+    stride: int = 1,
+    padding: int = 0,
+    planar: bool = False,
+) -> Array:
+    """The matrix that takes a picture to its patches, one after the other: positions · fan-in × inputs."""
+    found = []
+    for top in range(-padding, height + padding - kernel + 1, stride):
+        for left in range(-padding, width + padding - kernel + 1, stride):
+            for y in range(top, top + kernel):
+                for x in range(left, left + kernel):
+                    for channel in range(channels):
+                        row = np.zeros((channels, height, width) if planar else (height, width, channels))
+                        if 0 <= y < height and 0 <= x < width:
+                            row[(channel, y, x) if planar else (y, x, channel)] = 1
+                        found.append(row.ravel())
+    return np.array(found)
+
+
+def means(height: int, width: int, channels: int, size: int) -> Array:
+    """The matrix that takes a picture, channels last, to the means of its whole squares of pixels."""
+    found = []
+    for top in range(0, height - size + 1, size):
+        for left in range(0, width - size + 1, size):
+            for channel in range(channels):
+                row = np.zeros((height, width, channels))
+                row[top : top + size, left : left + size, channel] = 1 / size**2
+                found.append(row.ravel())
+    return np.array(found)
+
+
+Maps = list[Array] | None
+"""For each layer the matrix that takes a sample's codes to its rows, one after the other; None: all dense."""
+
+
+def rows(Z: Array, maps: Maps, i: int, W: Array, bias: bool) -> Array:
+    """What W, with or without the row of its bias, multiplies in layer i."""
+    return Z if maps is None else (Z @ maps[i].T).reshape(-1, len(W) - bias)
+
+
+def fold(A: Array, maps: Maps, i: int) -> Array:
+    """The codes of least norm whose rows are nearest to A."""
+    return A if maps is None else A.reshape(-1, len(maps[i])) @ np.linalg.pinv(maps[i]).T
+
+
+def forward(X: Array, weights: list[Array], bias: bool, maps: Maps = None) -> tuple[list[Array], Array]:
     """Codes Z₀ = X … Z_{d−1} and the linear output."""
     Z = [X]
-    for W in weights[:-1]:
-        Z.append(relu(hat(Z[-1], bias) @ W))
-    return Z, hat(Z[-1], bias) @ weights[-1]
+    for i, W in enumerate(weights):
+        Z.append(relu(hat(rows(Z[-1], maps, i, W, bias), bias) @ W).reshape(len(X), -1))
+    return Z[:-1], hat(rows(Z[-2], maps, len(weights) - 1, W, bias), bias) @ W
 
 
 def quotient(above: Array, below: Array) -> Array:
@@ -307,24 +357,130 @@ def pretrained_layer(
 
 
 def alternating_update(
-    X: Array, Y: Array, W: list[Array], s: Settings, full: Array | None = None
+    X: Array, Y: Array, W: list[Array], s: Settings, full: Array | None = None, maps: Maps = None
 ) -> tuple[list[Array], list[Array]]:
     """All layers once on a mini-batch, from the output down; new weights and codes.
 
     `full` holds all training inputs where the first layer uses their pseudo-inverse.
     """
     W = list(W)
-    Z, _ = forward(X, W, s.bias)
-    for _ in range(s.output_iterations):
-        Z[-1], W[-1] = semi_nmf(Y, Z[-1], W[-1], s)
-    for i in reversed(range(1, len(W) - 1)):
-        for _ in range(s.hidden_iterations):
-            Z[i], W[i] = nonlinear_semi_nmf(Z[i + 1], Z[i], W[i], s)
-    inputs = hat(X, s.bias)
-    kept = truncated(inputs if full is None else hat(full, s.bias), s.input_delta)
+    Z, _ = forward(X, W, s.bias, maps)
+    for i in reversed(range(1, len(W))):
+        if i == len(W) - 1:
+            step, iterations, B = semi_nmf, s.output_iterations, Y
+        else:
+            step, iterations, B = nonlinear_semi_nmf, s.hidden_iterations, Z[i + 1].reshape(-1, W[i].shape[1])
+        for _ in range(iterations):
+            before = rows(Z[i], maps, i, W[i], s.bias)
+            A, W[i] = step(B, before, W[i], s)
+            Z[i] = relu(Z[i] + fold(A - before, maps, i))
+    inputs = hat(rows(X, maps, 0, W[0], s.bias), s.bias)
+    full = inputs if full is None else hat(rows(full, maps, 0, W[0], s.bias), s.bias)
+    kept = truncated(full, s.input_delta)
     for _ in range(s.weight_steps):
-        W[0] = weights(inputs, Z[1], W[0], s.omega, s.weight_ridge, kept)
+        B = Z[1].reshape(len(inputs), -1)
+        W[0] = weights(inputs, B, W[0], s.omega, s.weight_ridge, kept)
     return W, Z
+
+
+class Jacobi:
+    """The one-pass method, one batch after another from its equations, every linear system as it stands."""
+
+    def __init__(
+        self, X: Array, W: list[Array], config: Any, bias: bool, total: int, maps: Maps = None
+    ) -> None:
+        self.config, self.bias, self.total, self.maps, self.t = config, bias, total, maps, 0
+        self.W = [w[:-1] if bias else w for w in W]
+        self.b = [w[-1] if bias else np.zeros(w.shape[1]) for w in W]
+        codes = self.forward(X)[0]
+        self.n = [len(self.rows(i, Z)) for i, Z in enumerate(codes)]
+        self.moments = [self.moment(self.rows(i, Z)) for i, Z in enumerate(codes)]
+        self.activity = [self.active(i, Z) for i, Z in enumerate(codes[1:])]
+        self.searches: list[float] = [0 for _ in codes]
+        self.due, self.share = 0, 1 / (len(W) - 1)
+        self.history: list[list[Array]] = []
+
+    def rows(self, i: int, Z: Array) -> Array:
+        return rows(Z, self.maps, i, self.W[i], False)
+
+    def product(self, i: int, Z: Array) -> Array:
+        return (self.rows(i, Z) @ self.W[i]).reshape(len(Z), -1)
+
+    def forward(self, X: Array) -> tuple[list[Array], Array]:
+        Z = [X]
+        for i, b in enumerate(self.b):
+            V = (self.rows(i, Z[-1]) @ self.W[i] + b).reshape(len(X), -1)
+            Z.append(relu(V))
+        return Z[:-1], V
+
+    def moment(self, A: Array) -> tuple[Array, Array]:
+        mean = A.mean(0) * self.bias
+        return mean, A.T @ A / len(A) - np.outer(mean, mean)
+
+    def active(self, i: int, Z: Array) -> Array:
+        return (Z.reshape(-1, len(self.b[i])) > 0).mean(0)
+
+    def refresh(self, codes: list[Array]) -> None:
+        keep = self.config.gram_memory
+        for i in range(1, len(codes)):
+            old, new = self.moments[i], self.moment(self.rows(i, codes[i]))
+            self.moments[i] = tuple(keep * a + (1 - keep) * b for a, b in zip(old, new, strict=True))
+            active = self.active(i - 1, codes[i])
+            self.activity[i - 1] = keep * self.activity[i - 1] + (1 - keep) * active
+        self.inverses = [self.code_inverse(W) for W in self.W]
+
+    def residual(self, Y: Array, V: Array) -> Array:
+        return np.where(Y > 0, Y, np.minimum(V, 0)) - V
+
+    def code_inverse(self, W: Array) -> Array:
+        G = W.T @ W
+        return np.linalg.solve(G + self.config.code_damping * np.trace(G) / len(G) * np.eye(len(G)), W.T)
+
+    def update(self, X: Array, Y: Array) -> None:
+        c, (Z, V) = self.config, self.forward(X)
+        due = self.t == self.due
+        if due:
+            self.refresh(Z)
+            self.due = self.t + min(c.gram_every, max(1, self.t // 4))
+        decay = 1 - self.t / self.total
+        last = len(self.W) - 1
+        wanted = self.residual(Y, V)
+        R = [Y] * last + [wanted * min(1, 0.5 * np.linalg.norm(Y) / np.linalg.norm(wanted))]
+        active = [*(z > 0 for z in Z[1:]), (Y > 0) | (V > 0)]
+        for i in range(last, 0, -1):
+            back = R[i].reshape(-1, len(self.b[i])) @ self.inverses[i]
+            D = fold(back, self.maps, i) * (Z[i] > 0)
+            if due:
+                P = self.product(i, D)[active[i]]
+                self.searches[i] = max(0, P @ R[i][active[i]] / (P @ P))
+            R[i - 1] = D * min(self.searches[i], 0.5 * np.linalg.norm(Z[i]) / np.linalg.norm(D))
+        shrinks = []
+        for i in range(last + 1):
+            A, (mean, C) = self.rows(i, Z[i]), self.moments[i]
+            ridge = (c.input_ridge if i == 0 else 0.0 if i == last else c.ridge) * len(C) / self.n[i]
+            metric = C + (c.damping + ridge) * np.trace(C) / len(C) * np.eye(len(C))
+            residual = R[i].reshape(len(A), -1) / len(A)
+            step = np.linalg.solve(metric, (A - mean).T @ residual)
+            dimension = np.trace(np.linalg.solve(metric, C))
+            a = 1.0 if i == last else self.activity[i]
+            h = (np.sqrt(a) + np.sqrt(dimension / len(A))) ** 2
+            rate = np.minimum((c.output_omega if i == last else c.omega) / h, 1) * self.share * decay
+            self.W[i] = self.W[i] + rate * step
+            self.b[i] = self.b[i] + self.bias * rate * (residual.sum(0) - mean @ step)
+            shrinks.append((metric, ridge, rate))
+        if self.t + 1 == self.due:
+            P = wanted - self.residual(Y, self.forward(X)[1])
+            self.share = min(1, self.share * np.clip((P * wanted).sum() / (P * P).sum(), 0.5, 2))
+        for i, (metric, ridge, rate) in enumerate(shrinks):
+            mean, C = self.moments[i]
+            if ridge > 0 and (due or i == 0):
+                shrink = np.linalg.solve(metric, ridge * np.trace(C) / len(C) * self.W[i])
+                rate = np.minimum(1 + c.damping / ridge, rate * (1 if i == 0 else self.due - self.t))
+                self.W[i] = self.W[i] - rate * shrink
+                self.b[i] = self.b[i] + self.bias * rate * (mean @ shrink)
+        self.t += 1
+        both = zip(self.W, self.b, strict=True)
+        self.history.append([np.vstack([W, b]) if self.bias else W for W, b in both])
 
 
 def average(history: list[Array], averaging: float) -> Array:
@@ -350,9 +506,9 @@ def gradients(X: Array, Y: Array, W: list[Array], bias: bool, loss: str) -> list
     return found
 
 
-def units(X: Array, W: list[Array], bias: bool) -> list[float]:
+def units(X: Array, W: list[Array], bias: bool, maps: Maps = None) -> list[float]:
     """Root mean squares of X and of the hidden codes."""
-    codes, _ = forward(X, W, bias)
+    codes, _ = forward(X, W, bias, maps)
     return [float(np.sqrt(np.mean(Z**2))) for Z in codes]
 
 

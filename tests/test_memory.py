@@ -7,7 +7,7 @@ import torch
 from runs import TINY, configured
 
 from nmfdnn.errors import ConfigError
-from nmfdnn.network import dense
+from nmfdnn.network import Convolution, Dense, build_layers, dense
 from nmfdnn.runs import memory
 from nmfdnn.runs.experiment import run
 
@@ -31,6 +31,36 @@ def test_what_is_counted():
     assert needed("method=nmf", "solver.method=cholesky") == 4 * (3 * WEIGHTS + 2 * 30**2 + CODES)
     assert needed("method=jacobi") == 4 * (4 * WEIGHTS + 3 * (100**2 + 30**2 + 20**2) + CODES)
     assert needed("method=bp", samples=10**9) == 4 * (5 * WEIGHTS + 10_000 * 60)
+
+
+def test_rows_of_a_batch_are_counted_where_they_are_more_than_the_codes():
+    layers = (Convolution(10, 10, 1, 4, 3, planar=True), Convolution(8, 8, 4, 5, 5), Dense(80, 10))
+    weights = memory.parameters(layers, True)
+    assert weights == 10 * 4 + 101 * 5 + 81 * 10
+
+    def needed(*overrides: str) -> int:
+        return memory.needed_bytes(configured("network.bias=true", *overrides), layers, 50) // 4
+
+    codes, rows = 50 * (8 * 8 * 4 + 4 * 4 * 5 + 10), 50 * 4 * 4 * 100
+    assert needed("method=bp") == 5 * weights + codes
+    assert needed("method=nmf", "solver.method=svd") == 3 * weights + rows
+    grams = 3 * (9**2 + 100**2 + 80**2)
+    assert needed("method=jacobi", "jacobi.batch_size=250") == 4 * weights + grams + rows
+    assert needed("method=jacobi", "jacobi.batch_size=1") == 4 * weights + grams + codes
+
+
+def test_the_remedies_for_convolutions_help(tmp_path):
+    large = "network.convolution=[{channels:300000,kernel:3},{channels:300000,kernel:3}]"
+    tiny = [override for override in TINY if not override.startswith("data")]
+    with pytest.raises(ConfigError, match=r"behind convolutions needs .* fewer channels, larger strides"):
+        run(configured(*tiny, "data=digits", large), tmp_path)
+    batch = "network.convolution=[{channels:20,kernel:1},{channels:10,kernel:7,padding:6}]"
+    own = [*tiny, "data=digits", batch, "method=nmf", "solver.method=cholesky", "nmf.batch_size=1200"]
+    layers = build_layers(configured(*own).network, 64, (8, 8), 10)
+    need = [
+        memory.needed_bytes(configured(*own, *more), layers, 1200) for more in ([], ["nmf.batch_size=50"])
+    ]
+    assert need[1] < need[0] / 4
 
 
 def test_there_is_memory():

@@ -13,13 +13,13 @@ from tensorboard.plugins.hparams import metadata
 from tensorboard.plugins.hparams.backend_context import _sort_and_reduce_to_hparams_limit
 
 from nmfdnn.data import Dataset, Digits
-from nmfdnn.network import Network, dense, random_weights
+from nmfdnn.network import Convolution, Dense, Network, dense, random_weights
 from nmfdnn.records import Record
 from nmfdnn.runs.config import Config
 from nmfdnn.runs.results import hyperparameters
 from nmfdnn.runs.tracking import EVENTS, FIRST, FORMERLY, Tracker, read_pictures, weights_figure
 from nmfdnn.source import Memory
-from nmfdnn.training import PretrainedLayer
+from nmfdnn.training import PretrainedLayer, Start
 
 HPARAMS = {"method": "nmf", "nmf.omega": 0.5, "network.bias": True, "bp.learning_rate": None}
 RECONSTRUCTION = [0.5, 0.25, 0.125, 0.0625]
@@ -42,6 +42,10 @@ def network(features: int, bias: bool = True) -> Network:
 
 def layer(features: int, bias: bool = True) -> PretrainedLayer:
     return PretrainedLayer(network(features, bias).weights[0], torch.rand(5, features), RECONSTRUCTION)
+
+
+def start(layers: list[PretrainedLayer], features: int = 16, bias: bool = True) -> Start:
+    return Start(network(features, bias), 0.0, layers)
 
 
 def record(epoch: int, validation: float | None = 4.0, offset: float = 0.0) -> Record:
@@ -75,7 +79,7 @@ def pictures(events: EventAccumulator) -> dict[str, np.ndarray]:
 
 def track(folder: Path, data: Dataset, layers: list[PretrainedLayer], validation: float | None = 4.0) -> None:
     with Tracker(folder) as tracker:
-        tracker.start("method: nmf\nepochs: 2\n", data, layers)
+        tracker.start("method: nmf\nepochs: 2\n", data, start(layers, data.features))
         for epoch in range(3):
             tracker.epoch(record(epoch, validation))
         tracker.end(network(data.features), data, 2, HPARAMS, {"test_error": 18.5, "train_seconds": 3.0})
@@ -267,7 +271,7 @@ def test_a_killed_run_keeps_its_curves(tmp_path: Path) -> None:
 def test_resuming_replaces_what_came_later_and_nothing_else(tmp_path: Path) -> None:
     data = dataset((4, 4), 16)
     with Tracker(tmp_path) as tracker:
-        tracker.start("epochs: 2", data, [layer(16)])
+        tracker.start("epochs: 2", data, start([layer(16)]))
         for epoch in range(2):
             tracker.epoch(record(epoch))
         size = tracker.size()  # the checkpoint is of epoch 1
@@ -290,7 +294,7 @@ def test_resuming_replaces_what_came_later_and_nothing_else(tmp_path: Path) -> N
 def test_a_start_without_a_checkpoint_forgets_everything(tmp_path: Path) -> None:
     track(tmp_path, dataset((4, 4), 16), [layer(16)])
     with Tracker(tmp_path) as tracker:
-        tracker.start("epochs: 1", dataset((4, 4), 16), [layer(16)])
+        tracker.start("epochs: 1", dataset((4, 4), 16), start([layer(16)]))
     events = read(tmp_path)
     assert set(events.Tags()["images"]) == {"images/nmf_parts", "images/reconstructions"}
     assert [len(events.Images(tag)) for tag in events.Tags()["images"]] == [1, 1]
@@ -327,11 +331,42 @@ def test_reconstruction_errors_are_those_of_the_autoencoder(tmp_path: Path, bias
         lambda X, fit, shape: seen.append((X, fit)) or weights_figure(X, shape),
     )
     with Tracker(tmp_path) as tracker:
-        tracker.start("", data, [given])
+        tracker.start("", data, start([given], bias=bias))
     ((X, fit),) = seen
     inputs = torch.cat([X, torch.ones(len(X), 1)], dim=1) if bias else X
     torch.testing.assert_close(fit, (inputs @ given.W).clamp(min=0) @ given.U)
     torch.testing.assert_close(X, data.test.X[[0, 1, 3, 4, 6, 8]])  # from the first to the last
+
+
+@pytest.mark.parametrize("shape", [(8, 6), (3, 8, 6)], ids=["grey", "colours"])
+def test_convolutions_are_drawn_as_kernels_and_samples_as_wholes(tmp_path: Path, shape, monkeypatch) -> None:
+    """Parts and weights are as large as kernels; reconstructions put the patches' together."""
+    channels, seen, original = shape[0] if len(shape) > 2 else 1, {}, weights_figure
+    for name in ("parts_figure", "weights_figure", "reconstruction_figure"):
+
+        def draw(*arguments: object, name: str = name) -> object:
+            seen[name] = arguments
+            return original(dataset((4, 4), 16).train.X, (4, 4))
+
+        monkeypatch.setattr(f"nmfdnn.runs.tracking.{name}", draw)
+    data = dataset(shape, 48 * channels)
+    layers = (Convolution(8, 6, channels, 5, 3, planar=True), Dense(6 * 4 * 5, 3))
+    weights = random_weights(layers, True, "he", torch.Generator().manual_seed(1), torch.zeros(1))
+    net = Network(weights, True, layers)
+    U = torch.eye(9 * channels)[:5]
+    with Tracker(tmp_path) as tracker:
+        tracker.start("", data, Start(net, 0.0, [PretrainedLayer(weights[0], U, RECONSTRUCTION)]))
+        tracker.end(net, data, 2, HPARAMS, {"test_error": 18.5})
+    parts, size = seen["parts_figure"]
+    assert size == (channels, 3, 3)
+    # The second part is the second number of a patch: of one channel its second pixel, else its first.
+    assert parts[1].view(size)[(0, 0, 1) if channels == 1 else (1, 0, 0)] == 1
+    rows, size = seen["weights_figure"]
+    assert (rows.shape, size) == ((5, 9 * channels), (channels, 3, 3))
+    X, fit, size = seen["reconstruction_figure"]
+    assert (fit.shape, size) == (X.shape, shape)
+    codes = (layers[0].rows(X) @ weights[0][:-1]).clamp(min=0)
+    torch.testing.assert_close(fit, layers[0].fold(codes @ U))
 
 
 @pytest.mark.parametrize("error", [MemoryError(), ValueError("no such colour"), RuntimeError("freetype")])

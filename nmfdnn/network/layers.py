@@ -17,13 +17,21 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass, fields
 from functools import lru_cache
 from itertools import pairwise
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 from torch.nn import functional, grad
 
 from ..errors import ConfigError
+
+Shape = tuple[int, ...] | None
+"""Of the samples as pictures, such as (28, 28) or (3, 32, 32); None for plain vectors."""
+
+KINDS: dict[str, type[Layer]] = {}
+"""Every kind of layer by its name."""
+
+SMALLER = "choose smaller kernels, strides or pools, or fewer convolutions"
 
 
 class Layer(ABC):
@@ -33,6 +41,9 @@ class Layer(ABC):
     fan_in: int
     positions: int
     units: int
+
+    def __init_subclass__(cls) -> None:
+        KINDS[cls.__name__.lower()] = cls
 
     @property
     def outputs(self) -> int:
@@ -45,7 +56,14 @@ class Layer(ABC):
 
     @abstractmethod
     def fold(self, A: Tensor) -> Tensor:
-        """Codes (n × inputs) whose `rows` are nearest to A (n · positions × fan_in); 0 for those in none."""
+        """Codes (n × inputs) of least norm whose `rows` are nearest to A (n · positions × fan_in)."""
+
+    def moved(self, Z: Tensor, A: Tensor) -> Tensor:
+        """Codes ≥ 0 (n × inputs) near to codes Z, whose `rows` are near to A (n · positions × fan_in), A ≥ 0.
+
+        What `rows` leave out, as pixels in no patch or differences within pools, stays as it is in Z.
+        """
+        return (Z + self.fold(A - self.rows(Z))).relu_()
 
     def product(self, Z: Tensor, W: Tensor, b: Tensor | None) -> Tensor:
         """AW + b as n × outputs, for A = rows(Z)."""
@@ -60,6 +78,10 @@ class Layer(ABC):
         """fold(RM) (n × inputs) for residuals R (n × outputs) and M (units × fan_in)."""
         return self.fold(R.reshape(-1, self.units) @ M)
 
+    def pictures(self, M: Tensor, shape: Shape) -> tuple[Tensor, Shape]:
+        """M (m × fan_in) as m pictures, channels first, with their shape, for samples of this `shape`."""
+        return M, shape
+
     def state(self) -> dict[str, Any]:
         """The layer as plain containers, see `from_state`."""
         values = {field.name: getattr(self, field.name) for field in fields(self)}  # type: ignore[arg-type]
@@ -69,21 +91,24 @@ class Layer(ABC):
 
 @dataclass(frozen=True)
 class Dense(Layer):
-    """All codes of a sample at each of `positions` places, one after the other, are a row."""
+    """The codes of a sample are its only row."""
 
     fan_in: int
     units: int
-    positions: int = 1
+    positions: ClassVar[int] = 1  # type: ignore[misc]
 
     @property
     def inputs(self) -> int:  # type: ignore[override]
-        return self.positions * self.fan_in
+        return self.fan_in
 
     def rows(self, Z: Tensor) -> Tensor:
-        return Z.reshape(-1, self.fan_in)
+        return Z
 
     def fold(self, A: Tensor) -> Tensor:
-        return A.reshape(-1, self.inputs)
+        return A
+
+    def moved(self, Z: Tensor, A: Tensor) -> Tensor:
+        return A
 
 
 @dataclass(frozen=True)
@@ -114,7 +139,7 @@ class Convolution(Layer):
         if min(self.places) < 1:
             raise ConfigError(
                 f"a kernel of {self.kernel} does not fit into pictures of {self.height} × {self.width} with "
-                f"padding {self.padding}: choose smaller kernels, strides or pools, or fewer convolutions"
+                f"padding {self.padding}: {SMALLER}"
             )
 
     @property
@@ -165,9 +190,12 @@ class Convolution(Layer):
     def back(self, R: Tensor, M: Tensor) -> Tensor:
         return self._shared(self._spread(self._places(R), self._kernels(M)))
 
+    def pictures(self, M: Tensor, shape: Shape) -> tuple[Tensor, Shape]:
+        return self._kernels(M).reshape(len(M), -1), (self.channels, self.kernel, self.kernel)
+
     def _picture(self, Z: Tensor) -> Tensor:
         """Codes as n × channels × height × width."""
-        if self.planar:
+        if self.planar and self.channels > 1:  # with one, products take their order from how it is named
             return Z.reshape(-1, self.channels, self.height, self.width)
         return Z.reshape(-1, self.height, self.width, self.channels).permute(0, 3, 1, 2)
 
@@ -214,13 +242,6 @@ class Pooled(Layer):
     size: int
     then: Layer
 
-    def __post_init__(self) -> None:
-        if min(self.height, self.width) < self.size:
-            raise ConfigError(
-                f"a pool of {self.size} does not fit into pictures of {self.height} × {self.width}: choose "
-                "smaller kernels, strides or pools, or fewer convolutions"
-            )
-
     @property
     def inputs(self) -> int:  # type: ignore[override]
         return self.height * self.width * self.channels
@@ -263,9 +284,6 @@ class Pooled(Layer):
         whole = squares.reshape(-1, high * self.size, wide * self.size, self.channels)
         rest = (0, 0, 0, self.width - wide * self.size, 0, self.height - high * self.size)
         return functional.pad(whole, rest).reshape(-1, self.inputs)
-
-
-KINDS: dict[str, type[Layer]] = {kind.__name__.lower(): kind for kind in (Dense, Convolution, Pooled)}
 
 
 def from_state(state: dict[str, Any]) -> Layer:

@@ -9,16 +9,19 @@ linear.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 
 from ..errors import ConfigError, require
 from ..factorization import split_bias
-from .layers import Convolution, Dense, Layer, Pooled
+from .layers import SMALLER, Convolution, Dense, Layer, Pooled
+
+AnyLayer = TypeVar("AnyLayer", bound=Layer)
 
 STARTS = ("pretrained", "he", "uniform")
 OUTPUT_STARTS = ("least_squares", "random")
@@ -97,11 +100,16 @@ def build_layers(
         ConfigError: there are convolutions, but the samples are no pictures, or too small ones.
     """
     found: list[Layer] = []
-    shape: tuple[int, int, int] | None = None  # of the pictures that the next layer gets: channels last
-    pool = 1
+    shape = (1, 1, features)  # height, width and channels of what leaves the last layer
+    pool = 1  # and is pooled before the next
 
-    def add(layer: Layer) -> None:
-        found.append(Pooled(*shape, pool, layer) if pool > 1 and shape else layer)
+    def add(make: Callable[[int, int, int], AnyLayer]) -> AnyLayer:
+        height, width, channels = shape
+        if min(height, width) < pool:
+            raise ConfigError(f"a pool of {pool} does not fit into pictures of {height} × {width}: {SMALLER}")
+        layer = make(height // pool, width // pool, channels)
+        found.append(layer if pool == 1 else Pooled(*shape, pool, layer))
+        return layer
 
     if config.convolution:
         if image_shape is None:
@@ -109,23 +117,15 @@ def build_layers(
                 f"network.convolution needs pictures, but a sample is a row of {features} numbers: leave it "
                 "empty, or store X as n × height × width (× channels)"
             )
-        high, wide = image_shape[-2:]
-        shape = (high, wide, image_shape[0] if len(image_shape) > 2 else 1)
-    for number, wanted in enumerate(config.convolution):
-        assert shape is not None  # for the type checker
-        inner = (shape[0] // pool, shape[1] // pool, shape[2])
-        layer = Convolution(
-            *inner, wanted.channels, wanted.kernel, wanted.stride, wanted.padding, planar=number == 0
-        )
-        add(layer)
+        height, width = image_shape[-2:]
+        shape = (height, width, features // (height * width))
+    for wanted in config.convolution:
+        options = wanted.channels, wanted.kernel, wanted.stride, wanted.padding, not found
+        layer = add(lambda *picture, options=options: Convolution(*picture, *options))
         shape, pool = (*layer.places, wanted.channels), wanted.pool
-    for width in (*config.hidden, classes):
-        if shape is None:
-            before = found[-1].outputs if found else features
-        else:
-            before = (shape[0] // pool) * (shape[1] // pool) * shape[2]
-        add(Dense(before, width))
-        shape, pool = None, 1
+    for units in (*config.hidden, classes):
+        add(lambda *picture, units=units: Dense(math.prod(picture), units))
+        shape, pool = (1, 1, units), 1
     return tuple(found)
 
 

@@ -99,7 +99,7 @@ def _run(config: Config, folder: Path, config_text: str, overrides: Sequence[str
         else:
             start = _start(config, data.train, layers, _generator(config.seed, START))
             progress.pretrain_seconds = start.seconds
-            tracker.start(config_text, data, start.layers)
+            tracker.start(config_text, data, start)
         order = _generator(config.seed, ORDER)
         trainer = METHODS[config.method].make(fitted, start.network, data.train, order)
         running = _Running(config, data, trainer, progress, folder, tracker)

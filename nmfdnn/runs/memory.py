@@ -31,10 +31,12 @@ def require_memory(config: Config, layers: Sequence[Layer], samples: int, device
     """
     needed, available = needed_bytes(config, layers, samples), available_bytes(device)
     if available is not None and needed > available:
+        patches = any(layer.positions > 1 for layer in layers)
         raise ConfigError(
-            f"network.hidden={config.network.hidden} needs at least {_gigabytes(needed)} of memory, for "
-            f"{parameters(layers, config.network.bias):,} weights and what the training keeps beside them; "
-            f"{_gigabytes(available)} are free on {device}: choose narrower layers"
+            f"network.hidden={config.network.hidden}{' behind convolutions' * patches} needs at least "
+            f"{_gigabytes(needed)} of memory, for {parameters(layers, config.network.bias):,} weights and "
+            f"the training keeps beside them; {_gigabytes(available)} are free on {device}: choose narrower "
+            f"layers{', fewer channels, larger strides or pools, or a smaller batch_size' * patches}"
         )
 
 
@@ -44,7 +46,7 @@ def parameters(layers: Sequence[Layer], bias: bool) -> int:
 
 
 def needed_bytes(config: Config, layers: Sequence[Layer], samples: int) -> int:
-    """A lower bound: copies of the weights, Gram matrices (k × k) and the codes of one evaluation."""
+    """A lower bound: copies of the weights, Gram matrices, codes of an evaluation or rows of a batch."""
     spectral = config.solver.method == "svd"  # of the codes themselves, n × k
     rows = [layer.fan_in for layer in layers]
     if config.method == "jacobi":
@@ -55,6 +57,9 @@ def needed_bytes(config: Config, layers: Sequence[Layer], samples: int) -> int:
         grams = 0
     widths = [layer.outputs for layer in layers]
     codes = rows_at_once(samples, max(widths)) * sum(widths)
+    if config.method in ("jacobi", "nmf"):  # statistics and least squares need the rows themselves
+        batch = min(samples, getattr(config, config.method).batch_size)
+        codes = max(codes, batch * max(layer.positions * layer.fan_in for layer in layers[1:]))
     numbers = METHODS[config.method].copies * parameters(layers, config.network.bias) + grams + codes
     return numbers * getattr(torch, config.dtype).itemsize
 

@@ -24,13 +24,13 @@ from torch.utils.tensorboard import summary as summaries
 
 from .. import parallel
 from ..data import Dataset
-from ..factorization import affine
+from ..factorization import split_bias
 from ..files import named
 from ..network import Network
 from ..records import Record
 from ..source import Source
 from ..text import one_line
-from ..training import PretrainedLayer
+from ..training import Start
 from ..views.figures import (
     confusion_figure,
     is_image,
@@ -170,28 +170,33 @@ class Tracker:
             raise named(error, self._path) from None
         return self._file.tell()
 
-    def start(self, config_text: str, dataset: Dataset, layers: Sequence[PretrainedLayer]) -> None:
+    def start(self, config_text: str, dataset: Dataset, start: Start) -> None:
         """Record what there is before the first epoch.
 
         Args:
             config_text: the resolved configuration, YAML.
             dataset: where its rows are images, the first layer's parts and reconstructions become pictures.
-            layers: the pre-trained layers; may be empty.
+            start: the network, and its pre-trained layers if there are any.
         """
         self._add(summaries.custom_scalars(LAYOUT))
         self._add(summaries.text("setup/configuration", f"```yaml\n{config_text.rstrip()}\n```"), 0)
-        for number, layer in enumerate(layers, start=1):
-            for alternation, error in enumerate(layer.reconstruction, start=1):
+        for number, pretrained in enumerate(start.layers, start=1):
+            for alternation, error in enumerate(pretrained.reconstruction, start=1):
                 self._scalar(f"pretraining/reconstruction_layer_{number}", error, alternation)
-        if layers and is_image(dataset.image_shape):
-            W, U, test = layers[0].W, layers[0].U, dataset.test
+        if start.layers and is_image(dataset.image_shape):
+            layer, W, U, test = start.network.layers[0], start.layers[0].W, start.layers[0].U, dataset.test
+
+            def codes(X: Tensor) -> Tensor:
+                return layer.product(X, *split_bias(W, layer.fan_in)).relu()
+
             # A factorization leaves the norm of a part open; that of what it contributes to samples is not.
-            active = _taken(test, torch.arange(min(ACTIVE, len(test)), device=test.device))
-            activity = affine(active, W).relu().norm(dim=0)
-            self._picture("images/nmf_parts", parts_figure, activity[:, None] * U, dataset.image_shape)
+            active = codes(_taken(test, torch.arange(min(ACTIVE, len(test)), device=test.device)))
+            activity = active.reshape(-1, layer.units).norm(dim=0)
+            parts = layer.pictures(activity[:, None] * U, dataset.image_shape)
+            self._picture("images/nmf_parts", parts_figure, *parts)
             shown = torch.linspace(0, len(test) - 1, min(SAMPLES, len(test)), device=test.device).long()
             X = _taken(test, shown)
-            fit = affine(X, W).relu() @ U
+            fit = layer.back(codes(X), U)
             self._picture("images/reconstructions", reconstruction_figure, X, fit, dataset.image_shape)
         self.size()
 
@@ -240,8 +245,10 @@ class Tracker:
         predicted = parallel.joined(here).cpu()
         self._picture("images/confusion_matrix", confusion_figure, labels, predicted, dataset.classes)
         if is_image(dataset.image_shape):
-            W = network.weights[0][: dataset.features]
-            self._picture("images/first_layer_weights", weights_figure, W.T, dataset.image_shape)
+            layer = network.layers[0]
+            W, _ = split_bias(network.weights[0], layer.fan_in)
+            kernels = layer.pictures(W.T, dataset.image_shape)
+            self._picture("images/first_layer_weights", weights_figure, *kernels)
             wrong = (predicted != labels).nonzero().flatten()
             if len(wrong):
                 shown = wrong[:MISTAKES]

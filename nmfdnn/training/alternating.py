@@ -164,7 +164,7 @@ class AlternatingTrainer:
         for _ in range(self.config.output_iterations):
             pair = Pair(layers[-1].rows(codes[-1]), weights[-1])
             pair = semi_nmf_step(Y, pair, bias, self.regularisation, self.config.order, self.kernels)
-            codes[-1], weights[-1] = layers[-1].fold(pair.Z), pair.W
+            codes[-1], weights[-1] = layers[-1].moved(codes[-1], pair.Z), pair.W
         for i in range(len(weights) - 2, 0, -1):
             B = codes[i + 1].reshape(-1, layers[i].units)
             for _ in range(self.config.hidden_iterations):
@@ -172,7 +172,7 @@ class AlternatingTrainer:
                 pair = nonlinear_semi_nmf_step(
                     B, pair, bias, self.alternation, self.regularisation, self.kernels
                 )
-                codes[i], weights[i] = layers[i].fold(pair.Z), pair.W
+                codes[i], weights[i] = layers[i].moved(codes[i], pair.Z), pair.W
         inputs = augmented(layers[0].rows(codes[0]), bias)
         ridge = self.config.weight_ridge
         if self._input_factors is None:

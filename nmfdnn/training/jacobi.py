@@ -67,6 +67,7 @@ from .graphs import Moved, Replayed
 from .statistics import (
     CodeMetric,
     Metric,
+    PatchInput,
     WhitenedInput,
     damped_code_inverse,
     marchenko_pastur,
@@ -76,6 +77,9 @@ from .statistics import (
 
 TRUST = 0.5
 """Largest fraction ‖R‖/‖Z‖ by which codes are asked to move in one step; ‖R‖/‖Y‖ for the outputs."""
+
+CODE_ROWS = 20_000
+"""Rows of codes, about, from which their statistics start where a sample has many."""
 
 FRESH = 4
 """Statistics are at most 1/FRESH of all updates so far old."""
@@ -98,7 +102,7 @@ class JacobiConfig:
         ridge: λ ≥ 0 of the hidden layers but the first, γ = λk/n. The output has none.
         input_ridge: the same for the first layer.
         input_delta: relative cut-off δ_x in [0, 1): directions of X with a singular value below δ_x times the
-            largest are left out.
+            largest are left out; of patches none is.
         gram_every: batches, at most, between two updates of covariances, inverses and line searches.
         gram_memory: share in [0, 1) of the past in a running covariance.
         averaging: decay in [0, 1) of the exponential average of the weights that is evaluated and kept.
@@ -148,7 +152,7 @@ class JacobiTrainer:
         self.share = self.start.weights[0].new_tensor(1 / max(1, len(self.start.weights) - 1))
         self.decay, self.newest = self.share.new_ones(()), self.share.new_ones(())
         self.scales: list[float] = []
-        self._input: WhitenedInput | None = None
+        self._input: WhitenedInput | PatchInput | None = None
         self._plain: dict[int, Replayed] = {}  # updates by batches of so many samples
 
     @property
@@ -207,7 +211,6 @@ class JacobiTrainer:
             self._refresh(codes, rows)
         wanted = latent_residual(Y, V)
         R = _trusted(wanted, Y)
-        active = [*(Z > 0 for Z in codes[1:]), (Y > 0) | (V > 0)]
         rates = [self._rate(i, number) for i, number in enumerate(rows)]
         moved, steps = [(R, Y)], []
         for i in range(len(self.weights) - 1, -1, -1):
@@ -215,10 +218,11 @@ class JacobiTrainer:
             C = self.metrics[i].cross(layer, Z, R, rows[i])
             steps.append(parallel.begin(C, R.reshape(-1, layer.units).sum(dim=0)))
             if i > 0:
-                D = layer.back(R, self.code_inverses[i - 1]).mul_(active[i - 1])
+                D = _where_active(layer.back(R, self.code_inverses[i - 1]), Z)
                 if period:
-                    P = layer.product(D, self.weights[i], None).mul_(active[i])
-                    self.searches[i - 1].copy_(_search(P, R))
+                    P = layer.product(D, self.weights[i], None)
+                    above = Y.max(V) if i == len(self.weights) - 1 else codes[i + 1]
+                    self.searches[i - 1].copy_(_search(_where_active(P, above), R))
                 R = _trusted(D.mul_(self.searches[i - 1]), Z)
                 moved.append((R, Z))
         for i, (C, r) in enumerate(sums_.wait() for sums_ in reversed(steps)):
@@ -272,15 +276,15 @@ class JacobiTrainer:
         first, _ = collect(self.source, self.source.sample(FIRST_ROWS))
         if not self.scales:
             self.scales = [2.0 ** round(math.log2(size)) for size in code_scales(start, first)]
-        whitened = WhitenedInput(
-            self.source,
-            start.layers[0],
-            self.scales[0],
-            bias,
-            damping=config.damping,
-            ridge=config.input_ridge,
-            delta=config.input_delta,
-        )
+        layer, unit, damping, ridge = start.layers[0], self.scales[0], config.damping, config.input_ridge
+        whitened: WhitenedInput | PatchInput
+        if layer.positions > 1:
+            whitened = PatchInput(self.source, layer, unit, bias, damping=damping, ridge=ridge)
+        else:
+            delta = config.input_delta
+            whitened = WhitenedInput(
+                self.source, layer, unit, bias, damping=damping, ridge=ridge, delta=delta
+            )
         self.layers = (whitened.layer, *start.layers[1:])
         pairs = zip(rescaled(start, self.scales).weights, start.layers, strict=True)
         split = [split_bias(W, layer.fan_in) for W, layer in pairs]
@@ -292,7 +296,7 @@ class JacobiTrainer:
         codes = self._forward(whitened.whiten(first))[0]
         self.code_metrics = []
         for layer, Z in zip(self.layers[1:], codes[1:], strict=True):
-            A = layer.rows(Z)
+            A = layer.rows(Z[:: max(1, len(Z) * layer.positions // CODE_ROWS)])
             hidden = layer is not self.layers[-1]
             samples = len(self.source) * layer.positions
             ridge = config.ridge * layer.fan_in / samples if hidden else 0.0
@@ -358,6 +362,11 @@ class JacobiTrainer:
 def latent_residual(Y: Tensor, V: Tensor) -> Tensor:
     """Y − V where Y > 0 or V > 0, else 0 (n × m): Y is to be f(V), and where Y = 0 any V ≤ 0 will do."""
     return Y - torch.where(Y > 0, V, V.relu())
+
+
+def _where_active(D: Tensor, Z: Tensor) -> Tensor:
+    """D where Z > 0, else 0, in one pass."""
+    return torch.ops.aten.threshold_backward(D, Z, 0)
 
 
 def _trusted(R: Tensor, Z: Tensor) -> Tensor:

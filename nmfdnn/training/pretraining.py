@@ -28,6 +28,9 @@ log = logging.getLogger(__name__)
 
 DTYPES = ("float32", "float64")
 
+PATCHES_AT_ONCE = 100_000
+"""That are there at a time where few of many are used, about."""
+
 
 @dataclass
 class PretrainingConfig:
@@ -95,12 +98,24 @@ def pretrain(
     trained: list[PretrainedLayer] = []
     for index, layer in enumerate(layers):
         delta = solver.input_delta if index == 0 else solver.hidden_delta
-        A = layer.rows(Z)
-        if config.samples is not None and layer.positions > 1 and config.samples < len(A):
-            A = A[torch.randperm(len(A), generator=generator)[: config.samples].to(A.device)]
+        patches = len(Z) * layer.positions
+        if config.samples is not None and layer.positions > 1 and config.samples < patches:
+            A = _some_rows(layer, Z, torch.randperm(patches, generator=generator)[: config.samples])
+        else:
+            A = layer.rows(Z)
         trained.append(_autoencoder(A, layer.units, bias, config, solver.method, delta, generator, kernels))
         Z = layer.product(Z, *split_bias(trained[-1].W, layer.fan_in)).relu_()
     return trained
+
+
+def _some_rows(layer: Layer, Z: Tensor, rows: Tensor) -> Tensor:
+    """Of the rows that the layer makes of codes Z (n × inputs) those with these numbers, ascending."""
+    left, found = rows.sort().values.to(Z.device), []
+    for part in Z.split(max(1, PATCHES_AT_ONCE // layer.positions)):
+        made = layer.rows(part)
+        found.append(made[left[(left >= 0) & (left < len(made))]])
+        left = left - len(made)
+    return torch.cat(found)
 
 
 def _autoencoder(

@@ -10,7 +10,15 @@ import torch
 from ..factorization import augmented
 from ..kernels import REFERENCE, Kernels
 from ..linalg import factor
-from ..network import Layer, Network, NetworkConfig, one_hot, random_weights, root_mean_square
+from ..network import (
+    Layer,
+    Network,
+    NetworkConfig,
+    one_hot,
+    random_weights,
+    root_mean_square,
+    rows_at_once,
+)
 from ..source import Source
 from .alternating import SolverConfig
 from .common import Stopwatch, collect
@@ -50,7 +58,8 @@ def starting_network(
         rows = torch.randperm(n, generator=generator)[:OUTPUT_SAMPLES].to(source.device)
         X, labels = collect(source, rows)
         start = Network(weights, config.bias, layers)
-        Z = layers[-1].rows(start.codes(X)[-1])
+        parts = X.split(rows_at_once(len(X), max(start.widths)))
+        Z = torch.cat([layers[-1].rows(start.codes(part)[-1]) for part in parts])
         Y = one_hot(labels, layers[-1].units, X.dtype)
         # Codes with a root mean square of one: the cut-off then treats them and the column of ones alike.
         scale = root_mean_square(Z)

@@ -67,52 +67,23 @@ class WhitenedInput:
         delta: float,
     ) -> None:
         self.source_layer, self.unit = layer, unit
-        n = len(source)
-        rows = torch.arange(0, n, max(1, n // INPUT_ROWS), device=source.device)
-        first: Tensor | None = None
-        count = 0
-        for batch in source.batches(rows.split(max(1, 2 * INPUT_ROWS // layer.positions))):
-            A = layer.rows(batch.X) / unit
-            number = batch.samples * layer.positions
-            if (
-                first is None
-            ):  # taken off before anything is squared: features far from zero keep their digits
-                first = parallel.total(A.sum(dim=0)).div_(number) if bias else A.new_zeros(A.shape[1])
-                total, squares = A.new_zeros(A.shape[1]), A.new_zeros(A.shape[1], A.shape[1])
-            A -= first
-            for sum_, part in zip((total, squares), parallel.totals(*sums(A, bias)), strict=True):
-                sum_ += part
-            count += number
-        assert first is not None  # for the type checker: there are samples
-        rest, covariance = moments(total, squares, count)
-        self.shift, self.mean = (first, rest), first + rest
-        self._check(covariance)
+        self.shift, covariance, rows = input_moments(source, layer, unit, bias)
+        self.mean = self.shift[0] + self.shift[1]
         level = covariance.diagonal().mean()
-        if not level > 0:
-            raise DataError(
-                "every feature of the training inputs X is constant: there is nothing to learn from; "
-                "check that X holds the data that you meant"
-            )
         variances, Q = torch.linalg.eigh(covariance)
         kept = variances > delta**2 * variances[-1]
         variances, self.Q = variances[kept], Q[:, kept]
-        self.ridge = ridge * layer.fan_in / (n * layer.positions)
+        self.ridge = ridge * layer.fan_in / rows
         self.scales = (variances + (damping + self.ridge) * level).rsqrt()
         self.basis = self.Q * self.scales
         self.dimension = (variances * self.scales.square()).sum().double()
         self.shrinkage = self.ridge * level * self.scales.square()[:, None]
-        self.layer = Dense(len(variances), layer.units, layer.positions)
-
-    @staticmethod
-    def _check(found: Tensor) -> None:
-        if not torch.isfinite(found).all():
-            raise DataError("the inputs X hold NaN or infinity: fill them in or leave those samples out")
+        self.layer: Layer = Dense(len(variances), layer.units)
 
     def whiten(self, X: Tensor) -> Tensor:
         """Ã for inputs X (n × p), as codes of `layer`."""
         first, rest = self.shift
-        A = self.source_layer.rows(X) / self.unit
-        return self.layer.fold((A - first - rest) @ self.basis)
+        return (self.source_layer.rows(X) / self.unit - first - rest) @ self.basis
 
     def enter(self, W: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
         """(W̃, b̃) for weights W (k × m) and biases b (m) on A."""
@@ -187,6 +158,68 @@ class CodeMetric:
         # Of codes that do not vary rounding alone would be left, of either sign.
         dimension = (len(self.mean) - damping * inverse.trace().double()).clamp_min(0)
         return level, inverse, inverse @ self.mean, dimension
+
+
+class PatchInput(CodeMetric):
+    """What `WhitenedInput` is to samples, to the patches of a convolution: the same steps, each by a solve.
+
+    Whitened patches would be many times the numbers of X, which overlapping ones share, and no product with
+    them a convolution. No direction is left out: a patch has few.
+    """
+
+    def __init__(
+        self, source: Source, layer: Layer, unit: float, bias: bool, *, damping: float, ridge: float
+    ) -> None:
+        (first, rest), covariance, rows = input_moments(source, layer, unit, bias)
+        ridge = ridge * layer.fan_in / rows
+        super().__init__(first + rest, covariance, damping=damping, ridge=ridge, memory=1.0)
+        self.layer, self.unit = layer, unit
+
+    def whiten(self, X: Tensor) -> Tensor:
+        """Inputs X (n × p) as codes of `layer`."""
+        return X / self.unit
+
+    def enter(self, W: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+        """Weights W (k × m) and biases b (m), as they are."""
+        return W, b
+
+    leave = enter
+
+
+def input_moments(
+    source: Source, layer: Layer, unit: float, bias: bool
+) -> tuple[tuple[Tensor, Tensor], Tensor, int]:
+    """Mean, in two parts to be taken off in turn, and covariance of the inputs' rows in multiples of `unit`.
+
+    And the number of rows of all samples. Without a bias the mean counts as zero.
+
+    Raises:
+        DataError: inputs are not finite, or do not vary.
+    """
+    n = len(source)
+    rows = torch.arange(0, n, max(1, n // INPUT_ROWS), device=source.device)
+    first: Tensor | None = None
+    count = 0
+    for batch in source.batches(rows.split(max(1, 2 * INPUT_ROWS // layer.positions))):
+        A = layer.rows(batch.X) / unit
+        number = batch.samples * layer.positions
+        if first is None:  # taken off before anything is squared: features far from zero keep their digits
+            first = parallel.total(A.sum(dim=0)).div_(number) if bias else A.new_zeros(A.shape[1])
+            total, squares = A.new_zeros(A.shape[1]), A.new_zeros(A.shape[1], A.shape[1])
+        A -= first
+        for sum_, part in zip((total, squares), parallel.totals(*sums(A, bias)), strict=True):
+            sum_ += part
+        count += number
+    assert first is not None  # for the type checker: there are samples
+    rest, covariance = moments(total, squares, count)
+    if not torch.isfinite(covariance).all():
+        raise DataError("the inputs X hold NaN or infinity: fill them in or leave those samples out")
+    if not covariance.diagonal().mean() > 0:
+        raise DataError(
+            "every feature of the training inputs X is constant: there is nothing to learn from; "
+            "check that X holds the data that you meant"
+        )
+    return (first, rest), covariance, n * layer.positions
 
 
 def sums(A: Tensor, bias: bool) -> tuple[Tensor, Tensor]:

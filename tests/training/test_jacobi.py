@@ -25,94 +25,6 @@ def make(config, bias=True, n=90, device="cpu", dtype=torch.float64, epochs=2, s
     return JacobiTrainer(start, Memory(X, labels), config, epochs, torch.Generator().manual_seed(seed))
 
 
-class Reference:
-    """One batch after another from the equations, every linear system solved as it stands."""
-
-    def __init__(self, X, W, config, bias, total):
-        self.config, self.bias, self.total, self.t, self.n = config, bias, total, 0, len(X)
-        self.W = [w[:-1] if bias else w for w in W]
-        self.b = [w[-1] if bias else np.zeros(w.shape[1]) for w in W]
-        codes = self.forward(X)[0]
-        self.moments = [self.moment(Z) for Z in codes]
-        self.activity = [self.active(Z) for Z in codes[1:]]
-        self.searches = [None for _ in codes]
-        self.due, self.share = 0, 1 / (len(W) - 1)
-        self.history = []
-
-    def forward(self, X):
-        Z = [X]
-        for W, b in zip(self.W[:-1], self.b[:-1], strict=True):
-            Z.append(np.maximum(0, Z[-1] @ W + b))
-        return Z, Z[-1] @ self.W[-1] + self.b[-1]
-
-    def moment(self, Z):
-        mean = Z.mean(0) * self.bias
-        return mean, Z.T @ Z / len(Z) - np.outer(mean, mean)
-
-    def active(self, Z):
-        return (Z > 0).mean(0)
-
-    def refresh(self, codes):
-        keep = self.config.gram_memory
-        for i, Z in enumerate(codes[1:]):
-            old, new = self.moments[i + 1], self.moment(Z)
-            self.moments[i + 1] = tuple(keep * a + (1 - keep) * b for a, b in zip(old, new, strict=True))
-            self.activity[i] = keep * self.activity[i] + (1 - keep) * self.active(Z)
-        self.inverses = [self.code_inverse(W) for W in self.W]
-
-    def residual(self, Y, V):
-        return np.where(Y > 0, Y, np.minimum(V, 0)) - V
-
-    def code_inverse(self, W):
-        G = W.T @ W
-        return np.linalg.solve(G + self.config.code_damping * np.trace(G) / len(G) * np.eye(len(G)), W.T)
-
-    def update(self, X, Y):
-        c, (Z, V) = self.config, self.forward(X)
-        due = self.t == self.due
-        if due:
-            self.refresh(Z)
-            self.due = self.t + min(c.gram_every, max(1, self.t // 4))
-        decay = 1 - self.t / self.total
-        last = len(self.W) - 1
-        wanted = self.residual(Y, V)
-        R = [None] * last + [wanted * min(1, 0.5 * np.linalg.norm(Y) / np.linalg.norm(wanted))]
-        active = [*(z > 0 for z in Z[1:]), (Y > 0) | (V > 0)]
-        for i in range(last, 0, -1):
-            D = (R[i] @ self.inverses[i]) * (Z[i] > 0)
-            if due:
-                P = (D @ self.W[i])[active[i]]
-                self.searches[i] = max(0, P @ R[i][active[i]] / (P @ P))
-            R[i - 1] = D * min(self.searches[i], 0.5 * np.linalg.norm(Z[i]) / np.linalg.norm(D))
-        shrinks = []
-        for i in range(last + 1):
-            mean, C = self.moments[i]
-            ridge = (c.input_ridge if i == 0 else 0.0 if i == last else c.ridge) * len(self.W[i]) / self.n
-            metric = C + (c.damping + ridge) * np.trace(C) / len(C) * np.eye(len(C))
-            residual = R[i] / len(X)
-            step = np.linalg.solve(metric, (Z[i] - mean).T @ residual)
-            dimension = np.trace(np.linalg.solve(metric, C))
-            a = 1.0 if i == last else self.activity[i]
-            h = (np.sqrt(a) + np.sqrt(dimension / len(X))) ** 2
-            rate = np.minimum((c.output_omega if i == last else c.omega) / h, 1) * self.share * decay
-            self.W[i] = self.W[i] + rate * step
-            self.b[i] = self.b[i] + self.bias * rate * (residual.sum(0) - mean @ step)
-            shrinks.append((metric, ridge, rate))
-        if self.t + 1 == self.due:
-            P = wanted - self.residual(Y, self.forward(X)[1])
-            self.share = min(1, self.share * np.clip((P * wanted).sum() / (P * P).sum(), 0.5, 2))
-        for i, (metric, ridge, rate) in enumerate(shrinks):
-            mean, C = self.moments[i]
-            if ridge > 0 and (due or i == 0):
-                shrink = np.linalg.solve(metric, ridge * np.trace(C) / len(C) * self.W[i])
-                rate = np.minimum(1 + c.damping / ridge, rate * (1 if i == 0 else self.due - self.t))
-                self.W[i] = self.W[i] - rate * shrink
-                self.b[i] = self.b[i] + self.bias * rate * (mean @ shrink)
-        self.t += 1
-        rows = [np.vstack([W, b]) if self.bias else W for W, b in zip(self.W, self.b, strict=True)]
-        self.history.append(rows)
-
-
 @pytest.mark.parametrize("bias", [False, True])
 @pytest.mark.parametrize("every", [1, 3])
 @pytest.mark.parametrize("size", [30, 9], ids=["more samples than units", "fewer"])
@@ -122,7 +34,8 @@ def test_epochs_equal_the_equations(bias, every, size, device):
     config = JacobiConfig(size, gram_every=every, averaging=0.6, gram_memory=0.7, input_delta=0.0)
     trainer = make(config, bias, device=device)
     X, Y = oracle.array(trainer.source.X), oracle.array(targets(trainer.source))
-    reference = Reference(X, [oracle.array(W) for W in trainer.start.weights], config, bias, total=2 * count)
+    start = [oracle.array(W) for W in trainer.start.weights]
+    reference = oracle.Jacobi(X, start, config, bias, total=2 * count)
     order = torch.Generator().manual_seed(3)
     for _ in range(2):
         trainer.epoch()
