@@ -18,6 +18,7 @@ from torch import Tensor
 from nmfdnn.errors import require
 from nmfdnn.factorization import augmented
 from nmfdnn.linalg import factor
+from nmfdnn.model import load as load_model
 from nmfdnn.network import (
     Dense,
     Layer,
@@ -254,7 +255,7 @@ def test_a_new_method_is_one_class_and_one_entry(tmp_path: Path, method):
     for first, second in zip(records, read_metrics(parts), strict=True):
         assert {**first, "train_seconds": 0} == {**second, "train_seconds": 0}
     assert {path.name for path in whole.iterdir()} == {path.name for path in parts.iterdir()}
-    weights = [torch.load(folder / "network.pt")["weights"] for folder in (whole, parts)]
+    weights = [load_model(folder).network.weights for folder in (whole, parts)]
     assert all(torch.equal(a, b) for a, b in zip(*weights, strict=True))
 
 

@@ -15,6 +15,7 @@ from torch.nn import functional
 
 from nmfdnn.data import load
 from nmfdnn.errors import ConfigError
+from nmfdnn.model import load as load_model
 from nmfdnn.network import (
     Convolution,
     ConvolutionConfig,
@@ -360,14 +361,12 @@ def test_a_run_from_the_command_line(method, tmp_path):
     assert "left out" not in printed
     summary = read_summary(tmp_path / "run")
     assert summary["layers"] == [64, 216, 32, 8, 10]
-    state = torch.load(tmp_path / "run" / "network.pt", weights_only=True)
-    layers = tuple(from_state(layer) for layer in state["layers"])
-    network = Network(state["weights"], state["bias"], layers)
+    network = load_model(tmp_path / "run").network
     config = configured("data=digits")
     data = load(config.data, seed=config.seed, device=torch.device("cpu"), dtype=torch.float32)
     wrong = (network.predict(data.test.X) != data.test.labels).double().mean()
     assert 100 * float(wrong) == pytest.approx(summary["test_error"])
-    events = EventAccumulator(str(tmp_path / "run" / "tensorboard"), size_guidance={"images": 0}).Reload()
+    events = EventAccumulator(str(tmp_path / "run"), size_guidance={"images": 0}).Reload()
     assert {"images/nmf_parts", "images/reconstructions", "images/first_layer_weights"} <= {
         *events.Tags()["images"]
     }

@@ -35,8 +35,8 @@ def require_memory(config: Config, layers: Sequence[Layer], samples: int, device
         raise ConfigError(
             f"network.hidden={config.network.hidden}{' behind convolutions' * patches} needs at least "
             f"{_gigabytes(needed)} of memory, for {parameters(layers, config.network.bias):,} weights and "
-            f"the training keeps beside them; {_gigabytes(available)} are free on {device}: choose narrower "
-            f"layers{', fewer channels, larger strides or pools, or a smaller batch_size' * patches}"
+            f"what the training keeps beside them; {_gigabytes(available)} are free on {device}: choose "
+            f"narrower layers{', fewer channels, larger strides or pools, smaller batches' * patches}"
         )
 
 
