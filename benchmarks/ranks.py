@@ -26,10 +26,12 @@ from nmfdnn.training import BackpropConfig, BackpropTrainer, JacobiConfig, Jacob
 
 WIDTHS = (784, 1000, 500, 10)
 BATCHES = (250, 1000, 4000)
+WARM = 40
+"""Updates before the measured epoch, after which statistics are as old as they get."""
 
 
 def worker(samples: int) -> None:
-    """One process: seconds and bytes per update of a second epoch, for each method and batch."""
+    """One process: seconds and bytes per update of a later epoch, for each method and batch."""
     torch.set_num_threads(1)
     with parallel.group():
         here, g = share(samples), torch.Generator().manual_seed(0)
@@ -40,13 +42,14 @@ def worker(samples: int) -> None:
                 start = Network(random_weights(dense(*WIDTHS), True, "he", g, like=X), True)
                 trainer: JacobiTrainer | BackpropTrainer
                 if method == "jacobi":
-                    trainer = JacobiTrainer(start, source, JacobiConfig(batch), 2, g)
+                    trainer = JacobiTrainer(start, source, JacobiConfig(batch), 99, g)
                 else:
-                    trainer = BackpropTrainer(start, source, BackpropConfig(batch), 2, g)
-                trainer.epoch()
+                    trainer = BackpropTrainer(start, source, BackpropConfig(batch), 99, g)
+                updates = -(-samples // batch)
+                for _ in range(-(-WARM // updates)):
+                    trainer.epoch()
                 sent = parallel.traffic.bytes, parallel.traffic.messages
                 seconds = trainer.epoch().seconds
-                updates = -(-samples // batch)
                 found = {
                     "method": method,
                     "batch": batch,

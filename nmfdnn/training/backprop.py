@@ -14,9 +14,9 @@ from torch.nn import functional
 from .. import parallel
 from ..errors import require
 from ..factorization import split_bias
-from ..network import Network, one_hot
+from ..network import Network, one_hot, rescaled
 from ..source import Batch, Order, Source
-from .common import Epoch, Stopwatch, require_batch, require_finite
+from .common import Epoch, Stopwatch, input_unit, require_batch, require_finite
 
 OPTIMIZERS = ("adam", "sgd")
 LOSSES = ("cross_entropy", "squared")
@@ -75,7 +75,9 @@ class BackpropTrainer:
         require_batch(config.batch_size, source, "bp.batch_size")
         self.source, self.config, self.bias, self.layers = source, config, start.bias, start.layers
         self.order = Order(source, config.batch_size, generator, parts)
-        self.weights = [W.clone().requires_grad_() for W in start.weights]
+        # In this unit of the inputs, rates mean the same whatever unit they have.
+        self.scales = [input_unit(source), *[1.0] * (len(start.weights) - 1)]
+        self.weights = [W.clone().requires_grad_() for W in rescaled(start, self.scales).weights]
         self._sums: dict[int, parallel.Pending] = {}
         for i, W in enumerate(self.weights):
             # Sums over ranks begin while the gradients of the layers below are computed.
@@ -100,7 +102,8 @@ class BackpropTrainer:
 
     @property
     def network(self) -> Network:
-        return Network([W.detach().clone() for W in self.weights], self.bias, self.layers)
+        network = Network([W.detach().clone() for W in self.weights], self.bias, self.layers)
+        return rescaled(network, [1 / scale for scale in self.scales])
 
     def epoch(self) -> Epoch:
         watch = Stopwatch(self.source.device)
@@ -156,7 +159,7 @@ class BackpropTrainer:
         return self.config.learning_rate * 0.5 * (1 + math.cos(math.pi * self.steps / self.total_steps))
 
     def _forward(self, batch: Batch) -> Tensor:
-        keep, Z = 1 - self.config.dropout, batch.X
+        keep, Z = 1 - self.config.dropout, batch.X / self.scales[0]
         for layer, W in zip(self.layers[:-1], self.weights[:-1], strict=True):
             Z = layer.product(Z, *split_bias(W, layer.fan_in)).relu()
             if keep < 1:

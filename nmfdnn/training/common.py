@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -12,7 +13,7 @@ from torch import Tensor
 
 from .. import parallel
 from ..errors import ConfigError, DataError, require
-from ..network import Network
+from ..network import Network, root_mean_square
 from ..source import Order, Source
 
 FIRST_ROWS = 5000
@@ -74,6 +75,15 @@ def require_finite(weights: Sequence[Tensor], source: Source, remedy: str) -> No
     if parallel.total(torch.as_tensor(bad)) > 0:
         raise DataError("the inputs X hold NaN or infinity: fill them in or leave those samples out")
     raise ConfigError(f"the weights are no longer finite: {remedy}")
+
+
+def input_unit(source: Source) -> float:
+    """The power of four in which the root mean square of the inputs is in [0.29, 1.15).
+
+    It is 1 for pixels from 0 to 1 and for standardized features. A division by it is exact.
+    """
+    first, _ = collect(source, source.sample(FIRST_ROWS))
+    return 4.0 ** math.floor(math.log(root_mean_square(first), 4) + 0.9)
 
 
 def collect(source: Source, rows: Tensor) -> tuple[Tensor, Tensor]:

@@ -21,7 +21,7 @@ from ..network import (
 )
 from ..source import Source
 from .alternating import SolverConfig
-from .common import Stopwatch, collect
+from .common import Stopwatch, collect, input_unit
 from .pretraining import PretrainedLayer, PretrainingConfig, pretrain
 
 OUTPUT_SAMPLES = 10_000
@@ -50,6 +50,7 @@ def starting_network(
     watch = Stopwatch(source.device)
     n, like = len(source), torch.empty((), dtype=source.dtype, device=source.device)
     weights = random_weights(layers, config.bias, config.start, generator, like)
+    weights[0][: layers[0].fan_in] /= input_unit(source)
     trained: list[PretrainedLayer] = []
     if config.start == "pretrained":
         trained = pretrain(source, layers[:-1], config.bias, pretraining, solver, generator, kernels)

@@ -227,9 +227,14 @@ def test_batch_larger_than_the_data(make: Callable[..., Trainer], key):
         make(batch_size=N + 1)
 
 
-@pytest.mark.parametrize("unit", [1e-20, 1e-4, 3.0, 1e20])
 @pytest.mark.parametrize("begin", ["he", "pretrained"])
-@pytest.mark.parametrize("method", ["nmf", "jacobi"])
+@pytest.mark.parametrize(
+    ("method", "unit"),
+    [
+        *((method, unit) for method in ("nmf", "jacobi") for unit in (1e-20, 1e-4, 3.0, 1e20)),
+        *(("bp", 4.0**power) for power in (-33, -7, 1, 33)),  # between these, as for another rate
+    ],
+)
 def test_the_unit_of_the_data_does_not_change_what_is_learned(method, begin, unit, device, dtype):
     X, labels, _ = planted(N, True, device, dtype)
     network = NetworkConfig([12, 6], True, begin)
@@ -243,6 +248,8 @@ def test_the_unit_of_the_data_does_not_change_what_is_learned(method, begin, uni
         trainer: Trainer
         if method == "jacobi":
             trainer = JacobiTrainer(start, source, JacobiConfig(100), 2, g)
+        elif method == "bp":
+            trainer = BackpropTrainer(start, source, BackpropConfig(100, dropout=0.2), 2, g)
         else:
             config = AlternatingConfig(100, weight_steps=2, weight_ridge=1e-2, code_ridge=1e-2)
             trainer = AlternatingTrainer(start, source, config, solver, g)
