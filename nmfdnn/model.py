@@ -1,7 +1,8 @@
 """A trained model in one file: what takes raw samples to classes.
 
-`model.safetensors` holds tensors and, as JSON in its metadata, everything else: layers, preprocessing, class
-names, the run's configuration and versions. Nothing in it is ever executed.
+A run leaves `network.pt`, tensors and plain containers in PyTorch's format. As a .safetensors file the same
+model holds tensors and, as JSON in its metadata, everything else: layers, preprocessing, class names, the run's
+configuration and versions. Nothing in either is ever executed.
 """
 
 from __future__ import annotations
@@ -25,10 +26,7 @@ from .data.preprocessing import Preprocessing
 from .errors import CheckpointError, ConfigError
 from .network import Network, from_state
 
-MODEL = "model.safetensors"
-FORMERLY = "network.pt"
-"""Of runs by versions before 0.2: the same without layers, which were fully connected."""
-
+MODEL = "network.pt"
 FORMAT = 1
 """Of the file; a later one is refused."""
 
@@ -86,25 +84,28 @@ class Model:
         return (self.outputs(X).double() / self.temperature).softmax(dim=1).cpu().numpy()
 
     def save(self, path: str | Path) -> None:
-        """Write the model as one file, whole or not at all."""
-        tensors = {f"weights.{i}": W for i, W in enumerate(self.network.weights)}
-        tensors |= {f"preprocessing.{name}": T for name, T in self._preprocessing().items()}
+        """Write the model as one file, whole or not at all; as safetensors where the name ends so."""
+        path = Path(path)
         plain = {
             "format": FORMAT,
             "bias": self.network.bias,
             "layers": [layer.state() for layer in self.network.layers],
             "classes": list(self.classes),
             "image_shape": self.image_shape,
-            "preprocessing": {"kind": self.preprocessing.kind, "shape": self.preprocessing.shape},
             "temperature": self.temperature,
             "information": dict(self.information),
         }
+        weights, preprocessing = self.network.weights, self.preprocessing.state()
+        if path.suffix != ".safetensors":
+            state = {**plain, "weights": weights, "preprocessing": preprocessing}
+            files.replace(path, lambda file: torch.save(state, file))
+            return
+        tensors = {f"weights.{i}": W for i, W in enumerate(weights)}
+        tensors |= {f"preprocessing.{name}": preprocessing.pop(name) for name in ("offset", "scale")}
         tensors = {name: T.detach().cpu().contiguous() for name, T in tensors.items()}
-        content = safetensors.torch.save(tensors, {"nmfdnn": json.dumps(plain)})
-        files.replace(Path(path), lambda file: file.write(content))
-
-    def _preprocessing(self) -> dict[str, Tensor]:
-        return {"offset": self.preprocessing.offset, "scale": self.preprocessing.scale}
+        metadata = {"nmfdnn": json.dumps({**plain, "preprocessing": preprocessing})}
+        content = safetensors.torch.save(tensors, metadata)
+        files.replace(path, lambda file: file.write(content))
 
 
 def load(path: str | Path, device: torch.device | str = "cpu") -> Model:
@@ -115,41 +116,31 @@ def load(path: str | Path, device: torch.device | str = "cpu") -> Model:
     """
     path = Path(path)
     if path.is_dir():
-        names = [name for name in (MODEL, FORMERLY) if (path / name).exists()]
-        if not names:
+        path /= MODEL
+        if not path.exists():
             raise CheckpointError(
-                f"{path} holds no {MODEL}: the run has not ended; continue it with nmfdnn resume=true "
-                f"hydra.run.dir={path}"
+                f"{path.parent} holds no {MODEL}: the run has not ended; continue it with nmfdnn resume=true "
+                f"hydra.run.dir={path.parent}"
             )
-        path = path / names[0]
     if not path.is_file():
         raise CheckpointError(f"{path} is no file: give the folder of a run, or its {MODEL}")
     try:
-        if path.suffix == ".pt":
-            return _former(torch.load(path, map_location=device, weights_only=True))
-        with safetensors.safe_open(path, framework="pt", device=str(device)) as file:
-            plain = json.loads((file.metadata() or {})["nmfdnn"])
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no dictionary)
-        if plain["format"] > FORMAT:
+        if path.suffix == ".safetensors":
+            state = _safetensors(path, device)
+        else:
+            state = torch.load(path, map_location=device, weights_only=True)
+        if state.get("format", 0) > FORMAT:
             raise CheckpointError(f"{path} is of a later version of nmfdnn: update nmfdnn to read it")
-        count = len(plain["layers"])
+        shape = state["image_shape"]
+        # Before there were layers of other kinds, all were fully connected.
+        layers = tuple(from_state(layer) for layer in state.get("layers", ()))
         return Model(
-            Network(
-                [tensors[f"weights.{i}"] for i in range(count)],
-                plain["bias"],
-                tuple(from_state(state) for state in plain["layers"]),
-            ),
-            tuple(plain["classes"]),
-            Preprocessing.from_state(
-                {
-                    **plain["preprocessing"],
-                    "offset": tensors["preprocessing.offset"],
-                    "scale": tensors["preprocessing.scale"],
-                }
-            ),
-            None if plain["image_shape"] is None else tuple(plain["image_shape"]),
-            plain["temperature"],
-            plain["information"],
+            Network(list(state["weights"]), state["bias"], layers),
+            tuple(state["classes"]),
+            Preprocessing.from_state(state["preprocessing"]),
+            None if shape is None else tuple(shape),
+            state.get("temperature"),
+            state.get("information", {"epoch": state.get("epoch")}),
         )
     except CheckpointError:
         raise
@@ -158,15 +149,12 @@ def load(path: str | Path, device: torch.device | str = "cpu") -> Model:
         raise CheckpointError(f"{path} is damaged, or no model of nmfdnn: {reason}") from error
 
 
-def _former(state: dict[str, Any]) -> Model:
-    shape = state["image_shape"]
-    return Model(
-        Network(state["weights"], state["bias"]),
-        tuple(state["classes"]),
-        Preprocessing.from_state(state["preprocessing"]),
-        None if shape is None else tuple(shape),
-        information={"epoch": state["epoch"]},
-    )
+def _safetensors(path: Path, device: torch.device | str) -> dict[str, Any]:
+    with safetensors.safe_open(path, framework="pt", device=str(device)) as file:
+        state = json.loads((file.metadata() or {})["nmfdnn"])
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no dictionary)
+    state["preprocessing"] |= {name: tensors[f"preprocessing.{name}"] for name in ("offset", "scale")}
+    return {**state, "weights": [tensors[f"weights.{i}"] for i in range(len(tensors) - 2)]}
 
 
 def calibrated(outputs: Tensor, labels: Tensor) -> float:

@@ -38,7 +38,7 @@ def test_a_run_prints_its_figures_and_where_to_look(tmp_path):
     assert f"test {summary['test_error']:.2f} %" in done.stdout
     assert f"tensorboard --logdir {folder}" in done.stdout
     assert "\r" not in done.stdout + done.stderr, "a progress bar belongs on a terminal only"
-    for name in ("config.yaml", "metrics.csv", "checkpoint.pt", "model.safetensors", "nmfdnn.log", EVENTS):
+    for name in ("config.yaml", "metrics.csv", "checkpoint.pt", "network.pt", "nmfdnn.log", EVENTS):
         assert (folder / name).exists(), name
     assert "epoch   2" in (folder / "nmfdnn.log").read_text()
     assert summary["overrides"] == QUICK

@@ -118,12 +118,12 @@ def good_so_far(folder: Path) -> None:
     """Whatever is there is whole, and a summary is there only beside its network."""
     if (folder / "metrics.csv").exists():
         assert len({len(row) for row in csv.reader((folder / "metrics.csv").read_text().splitlines())}) == 1
-    for name in ("model.safetensors", "checkpoint.pt", "checkpoint_previous.pt"):
+    for name in ("network.pt", "checkpoint.pt", "checkpoint_previous.pt"):
         if (folder / name).exists():
             torch.load(folder / name)
     if (folder / "summary.json").exists():
         json.loads((folder / "summary.json").read_text())
-        assert (folder / "model.safetensors").exists()
+        assert (folder / "network.pt").exists()
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -193,7 +193,7 @@ def test_a_finished_run_is_left_as_it_is(whole, tmp_path):
     assert contents == {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
 
 
-@pytest.mark.parametrize("name", ["model.safetensors", "summary.json"])
+@pytest.mark.parametrize("name", ["network.pt", "summary.json"])
 @pytest.mark.parametrize("how", ["removed", "cut"])
 def test_a_finished_run_that_lost_a_file_gets_it_back(whole, name, how, tmp_path):
     train(tmp_path)

@@ -72,10 +72,11 @@ def made(shape=(2, 6, 5), image_shape=(2, 6, 5)) -> Model:
     )
 
 
-def test_a_saved_model_is_the_same(tmp_path):
+@pytest.mark.parametrize("name", ["kept.pt", "kept.safetensors", "kept"])
+def test_a_saved_model_is_the_same(name, tmp_path):
     model = made()
-    model.save(tmp_path / "kept")
-    again = nmfdnn.load(tmp_path / "kept")
+    model.save(tmp_path / name)
+    again = nmfdnn.load(tmp_path / name)
     X = np.random.default_rng(0).integers(0, 256, (9, 2, 6, 5), dtype=np.uint8)
     np.testing.assert_array_equal(model.decision_function(X), again.decision_function(X))
     np.testing.assert_array_equal(model.predict_proba(X), again.predict_proba(X))
@@ -139,24 +140,43 @@ def test_models_of_former_versions_are_read(tmp_path):
     np.testing.assert_allclose(nmfdnn.load(tmp_path).decision_function(X), expected, rtol=1e-5)
 
 
-def test_what_is_no_model_is_refused(tmp_path):
+@pytest.mark.parametrize("name", ["network.pt", "mine.safetensors"])
+def test_what_is_no_model_is_refused(name, tmp_path):
     with pytest.raises(CheckpointError, match="the run has not ended; continue it with nmfdnn resume=true"):
         nmfdnn.load(tmp_path)
     with pytest.raises(CheckpointError, match="is no file"):
         nmfdnn.load(tmp_path / "nothing")
-    path = tmp_path / "model.safetensors"
+    path = tmp_path / name
     made().save(path)
     good = path.read_bytes()
     for content in (b"", b"garbage" * 99, good[: len(good) // 2], good[:-4]):
         path.write_bytes(content)
         with pytest.raises(CheckpointError, match="damaged, or no model of nmfdnn"):
-            nmfdnn.load(tmp_path)
+            nmfdnn.load(path)
+
+
+def test_foreign_and_later_files_are_refused(tmp_path):
+    path = tmp_path / "mine.safetensors"
     safetensors.torch.save_file({"W": torch.ones(2)}, path)
     with pytest.raises(CheckpointError, match="damaged, or no model of nmfdnn"):
         nmfdnn.load(path)
-    path.write_bytes(good.replace(b'\\"format\\": 1', b'\\"format\\": 9'))
+    made().save(path)
+    path.write_bytes(path.read_bytes().replace(b'\\"format\\": 1', b'\\"format\\": 9'))
     with pytest.raises(CheckpointError, match="update nmfdnn to read it"):
         nmfdnn.load(path)
+    torch.save([1, 2], tmp_path / "network.pt")
+    with pytest.raises(CheckpointError, match="damaged, or no model of nmfdnn"):
+        nmfdnn.load(tmp_path)
+
+
+def test_former_places_of_modules_are_the_same_modules():
+    from nmfdnn import checkpoint
+    from nmfdnn.runs import checkpoint as present
+    from nmfdnn.runs import tracking
+    from nmfdnn.tracking import weights_figure
+
+    assert checkpoint is present
+    assert weights_figure is tracking.weights_figure
 
 
 def test_importing_the_package_is_light():

@@ -265,9 +265,7 @@ def test_what_was_asked_for_at_first_stays_in_the_summary(run_folder, tmp_path):
 
 def refused(run_folder, tmp_path, *words: str, command: tuple[str, ...] = ()) -> None:
     folder, quoted = run_folder
-    good = {
-        name: (folder / name).read_bytes() for name in ("model.safetensors", "summary.json", "checkpoint.pt")
-    }
+    good = {name: (folder / name).read_bytes() for name in ("network.pt", "summary.json", "checkpoint.pt")}
     status, printed = forked("resume=true", *command, quoted, cwd=tmp_path)
     assert status == 2, printed
     one_line(printed, *words)

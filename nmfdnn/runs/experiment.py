@@ -43,7 +43,7 @@ MAY_CHANGE = ("epochs", "threads", "data.path", "data.root", "data.download")
 def run(config: Config, folder: Path, config_text: str = "", overrides: Sequence[str] = ()) -> dict[str, Any]:
     """Train as `config` says, write everything into `folder`, and return the summary.
 
-    `model.safetensors` and then `summary.json` are written last: a summary marks a finished run.
+    `network.pt` and then `summary.json` are written last: a summary marks a finished run.
 
     Args:
         config: the run.

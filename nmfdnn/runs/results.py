@@ -189,7 +189,7 @@ def versions() -> dict[str, str]:
     return {
         "nmfdnn": __version__,
         "python": platform.python_version(),
-        "torch": torch.__version__,
+        "torch": str(torch.__version__),  # of a class of its own
         "numpy": np.__version__,
     }
 
