@@ -1,8 +1,8 @@
 """A trained model in one file: what takes raw samples to classes.
 
 A run leaves `network.pt`, tensors and plain containers in PyTorch's format. As a .safetensors file the same
-model holds tensors and, as JSON in its metadata, everything else: layers, preprocessing, class names, the run's
-configuration and versions. Nothing in either is ever executed.
+model holds tensors and, as JSON in its metadata, everything else: layers, preprocessing, class names, the
+run's configuration and versions. Nothing in either is ever executed.
 """
 
 from __future__ import annotations

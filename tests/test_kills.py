@@ -88,7 +88,7 @@ def kill_at(moment: int, action: Callable[[], None]) -> bool:
 def events(folder: Path) -> dict[str, list[tuple[int, Any]]]:
     """Everything that TensorBoard shows; of what is measured in seconds only where it is."""
     sizes = {"scalars": 0, "images": 0, "tensors": 0}
-    found = EventAccumulator(str(folder), size_guidance=sizes).Reload()
+    found = EventAccumulator(str((folder / EVENTS).parent), size_guidance=sizes).Reload()
     shown: dict[str, list[tuple[int, Any]]] = {}
     for tag in found.Tags()["scalars"]:
         shown[tag] = [(e.step, None if "seconds" in tag else e.value) for e in found.Scalars(tag)]

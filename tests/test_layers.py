@@ -366,7 +366,7 @@ def test_a_run_from_the_command_line(method, tmp_path):
     data = load(config.data, seed=config.seed, device=torch.device("cpu"), dtype=torch.float32)
     wrong = (network.predict(data.test.X) != data.test.labels).double().mean()
     assert 100 * float(wrong) == pytest.approx(summary["test_error"])
-    events = EventAccumulator(str(tmp_path / "run"), size_guidance={"images": 0}).Reload()
+    events = EventAccumulator(str(tmp_path / "run" / "tensorboard"), size_guidance={"images": 0}).Reload()
     assert {"images/nmf_parts", "images/reconstructions", "images/first_layer_weights"} <= {
         *events.Tags()["images"]
     }

@@ -301,6 +301,7 @@ def test_long_texts_are_cut(sweep: Path) -> None:
 @pytest.mark.parametrize("make", [a_directory, os.mkfifo, a_loop, a_device, an_endless_file])
 def test_what_is_no_file_holds_no_page_up(tmp_path: Path, name: str, make) -> None:
     run = make_run(tmp_path / "run", [30, 4])
+    (run / name).parent.mkdir(exist_ok=True)
     make(run / name)
     text = written(run).text
     assert "4.00 % test error" in text
@@ -311,6 +312,7 @@ def test_what_is_no_file_holds_no_page_up(tmp_path: Path, name: str, make) -> No
 def test_any_content_of_a_file_makes_a_page(tmp_path: Path, content: bytes) -> None:
     run = make_run(tmp_path / "run", [30, 4])
     for name in (EVENTS, "config.yaml", "nmfdnn.log", "overrides.yaml"):
+        (run / name).parent.mkdir(exist_ok=True)
         (run / name).write_bytes(content)
     page = written(run)
     assert "4.00 % test error" in page.text

@@ -86,7 +86,7 @@ def test_a_run_and_a_comparison_where_the_locale_knows_ascii_only(name: str, tmp
     assert (tmp_path / "compare.png").stat().st_size > 10_000
     folder.rename(plain)
     assert "INFO epoch   1" in (plain / "nmfdnn.log").read_text(encoding="utf-8")
-    events = EventAccumulator(str(plain)).Reload()
+    events = EventAccumulator(str(plain / "tensorboard")).Reload()
     assert [event.step for event in events.Scalars("error/test")] == [0, 1, 2]
     assert "images/confusion_matrix" in events.Tags()["images"]
 

@@ -17,7 +17,7 @@ from nmfdnn.network import Convolution, Dense, Network, dense, random_weights
 from nmfdnn.records import Record
 from nmfdnn.runs.config import Config
 from nmfdnn.runs.results import hyperparameters
-from nmfdnn.runs.tracking import EVENTS, FIRST, FORMERLY, Tracker, read_pictures, weights_figure
+from nmfdnn.runs.tracking import EVENTS, FIRST, Tracker, read_pictures, weights_figure
 from nmfdnn.source import Memory
 from nmfdnn.training import PretrainedLayer, Start
 
@@ -63,7 +63,7 @@ def record(epoch: int, validation: float | None = 4.0, offset: float = 0.0) -> R
 
 
 def read(folder: Path) -> EventAccumulator:
-    return EventAccumulator(str(folder), size_guidance={"scalars": 0, "images": 0}).Reload()
+    return EventAccumulator(str((folder / EVENTS).parent), size_guidance={"scalars": 0, "images": 0}).Reload()
 
 
 def curve(events: EventAccumulator, tag: str) -> list[tuple[int, float]]:
@@ -138,7 +138,7 @@ def test_a_start_without_pretraining(tmp_path: Path) -> None:
 
 def test_hyperparameters_are_one_row_of_the_run_itself(tmp_path: Path) -> None:
     track(tmp_path, dataset(None, 7), [])
-    assert [path.name for path in tmp_path.iterdir()] == [EVENTS]
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == [tmp_path / EVENTS]
     events = read(tmp_path)
     content = events.PluginTagToContent("hparams")
     start = metadata.parse_session_start_info_plugin_data(content[metadata.SESSION_START_INFO_TAG])
@@ -227,23 +227,9 @@ def test_what_precedes_a_damaged_event_is_read(tmp_path: Path, damage) -> None:
 
 @pytest.mark.parametrize("content", [b"", b"\xff" * 200, b"\0" * 200, b"text" * 100, b"\x10" + b"\0" * 60])
 def test_any_file_in_the_place_of_events_has_no_pictures(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / EVENTS).parent.mkdir()
     (tmp_path / EVENTS).write_bytes(content)
     assert read_pictures(tmp_path) == {}
-
-
-def test_events_of_former_versions_are_read_and_continued_where_they_are(tmp_path: Path) -> None:
-    with Tracker(tmp_path) as tracker:
-        tracker.epoch(record(0))
-        size = tracker.size()
-    (tmp_path / FORMERLY).parent.mkdir()
-    (tmp_path / EVENTS).rename(tmp_path / FORMERLY)
-    with Tracker(tmp_path, size) as tracker:
-        tracker.epoch(record(1))
-        tracker.end(network(7), dataset(None, 7), 1, HPARAMS, {})
-    assert not (tmp_path / EVENTS).exists()
-    events = EventAccumulator(str((tmp_path / FORMERLY).parent)).Reload()
-    assert curve(events, "error/test") == [(0, 20), (1, 19)]
-    assert list(read_pictures(tmp_path)) == ["images/confusion_matrix"]
 
 
 def test_parts_are_in_the_order_of_what_they_contribute(tmp_path: Path, monkeypatch) -> None:

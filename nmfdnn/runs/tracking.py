@@ -43,10 +43,7 @@ from ..views.figures import (
 
 log = logging.getLogger(__name__)
 
-# TensorBoard names a run after the folder of its events: so they lie in the run's own folder, which says
-# what it is. Versions before 0.2 put them into the second place.
-EVENTS = "events.out.tfevents.nmfdnn"
-FORMERLY = f"tensorboard/{EVENTS}"
+EVENTS = "tensorboard/events.out.tfevents.nmfdnn"
 LARGEST = 2**30  # bytes of events that are read
 ACTIVE = 1000  # test samples by which the parts are ordered
 SAMPLES = 6  # reconstructed samples
@@ -88,11 +85,6 @@ TYPES = {
 Hyperparameter = str | int | float | bool | None
 
 
-def _events(folder: Path) -> Path:
-    formerly = folder / FORMERLY
-    return formerly if formerly.exists() else folder / EVENTS
-
-
 def read_pictures(folder: Path) -> dict[str, bytes]:
     """The pictures, PNG, that the events of the run in `folder` hold: of each tag the last; none, no events.
 
@@ -103,7 +95,7 @@ def read_pictures(folder: Path) -> dict[str, bytes]:
         OSError: the file cannot be read.
         ValueError: it is larger than any run writes.
     """
-    path = _events(folder)
+    path = folder / EVENTS
     found: dict[str, bytes] = {}
     if not path.is_file():
         return found
@@ -133,10 +125,11 @@ class Tracker:
     """
 
     def __init__(self, folder: Path, size: int = 0) -> None:
-        self._path, self._epoch = _events(folder), 0
+        self._path, self._epoch = folder / EVENTS, 0
         self._described: set[str] = set()
         self._file: BinaryIO
         if parallel.rank() == 0:
+            self._path.parent.mkdir(exist_ok=True)
             self._path.touch()
             self._file = self._path.open("r+b")
         else:  # what is recorded comes from all ranks, and the first alone keeps it
