@@ -302,6 +302,7 @@ def main() -> None:
         with parallel.group():
             if parallel.rank() > 0:  # the first rank tells for all
                 sys.argv += ["hydra/job_logging=none", "hydra/hydra_logging=none"]
+                logging.disable()
             _job()
     except KeyboardInterrupt as stop:
         print(f"{_name(stop)} before a run began: nothing is to be continued", file=sys.stderr)

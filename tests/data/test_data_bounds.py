@@ -175,7 +175,7 @@ def test_a_folder_is_loaded_with_less_memory_than_it_has_samples(tmp_path, monke
     monkeypatch.setattr("nmfdnn.data.preprocessing.VALUES_AT_ONCE", 1 << 16)
     X = np.random.default_rng(0).random((20_000, 200), dtype=np.float32)
     path = save_folder(tmp_path / "a", [12_000], X=X, y=np.arange(20_000) % 2)
-    with at_most(X.nbytes / 5):
+    with at_most(X.nbytes / 4):
         data = load(Arrays(path=str(path), standardize="standard", memory_gb=1e-3))
         for batch in data.train.passes():
             assert len(batch.X) < 1000
