@@ -30,14 +30,18 @@ def launch(
 ) -> subprocess.CompletedProcess[str]:
     """Run a script or `-m MODULE` in so many processes, as `torchrun` does."""
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}"]
-    return subprocess.run(
-        [*torchrun, *options, *arguments],
-        cwd=cwd,
-        env=environment(),
-        capture_output=True,
-        text=True,
-        timeout=timeout,
+    command = [*torchrun, *options, *arguments]
+    pipe = subprocess.PIPE
+    process = subprocess.Popen(
+        command, cwd=cwd, env=environment(), stdout=pipe, stderr=pipe, text=True, start_new_session=True
     )
+    try:
+        printed, errors = process.communicate(timeout=timeout)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)  # its ranks too
+        process.communicate()
+        raise
+    return subprocess.CompletedProcess(command, process.returncode, printed, errors)
 
 
 @pytest.fixture(scope="module")
@@ -156,7 +160,7 @@ def test_without_a_launcher_the_survivor_says_what_to_do(tmp_path):
 def test_torchrun_starts_them_again(tmp_path, alone):
     folder = tmp_path / "run"
     again = dying(1, *RUN, "epochs=4", f"hydra.run.dir={folder}", "resume=true")
-    done = launch(2, *again, cwd=tmp_path, options=("--max-restarts=1",))
+    done = launch(2, *again, cwd=tmp_path, options=("--max-restarts=1",), timeout=150)
     assert done.returncode == 0, done.stderr
     assert "continuing after epoch 2" in done.stdout
     same_run(folder, alone)
