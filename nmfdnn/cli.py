@@ -174,7 +174,7 @@ def _job(cfg: DictConfig) -> float | None:
 
 
 def _with_others(*arguments: Any) -> dict[str, Any]:
-    """The same; errors about lost ranks wait until a launcher had time to end this one as well."""
+    """`start_or_continue`; an error about lost ranks waits: a launcher may be ending this one as well."""
     try:
         return start_or_continue(*arguments)
     except ParallelError:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,11 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from . import files
-from .errors import ConfigError, NmfdnnError
+from .errors import ConfigError
 from .factorization import split_bias
 from .model import Model, load
 from .network import Convolution, Dense, Layer, Pooled
-from .text import print_anything
+from .text import one_line_errors, print_anything
 
 SUFFIXES = {"torch": ".pt2", "safetensors": ".safetensors", "onnx": ".onnx"}
 
@@ -127,14 +126,8 @@ def main() -> None:
     parser.add_argument("-o", "--output", type=Path, help="default: model.SUFFIX here")
     arguments = parser.parse_args()
     output = arguments.output or Path(f"model{SUFFIXES[arguments.to]}")
-    try:
+    with one_line_errors(output):
         export(load(arguments.run), output, arguments.to)
-    except NmfdnnError as error:
-        print(error, file=sys.stderr)
-        sys.exit(2)
-    except OSError as error:
-        print(f"cannot write {error.filename or output}: {error.strerror or error}", file=sys.stderr)
-        sys.exit(2)
     print(f"{output}: raw samples in, outputs of {arguments.run} out")
 
 

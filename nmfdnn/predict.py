@@ -7,26 +7,24 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pandas
 
 from . import files
 from .data.samples import read_samples
-from .errors import NmfdnnError
 from .model import Model, load
-from .text import print_anything
+from .text import one_line_errors, print_anything
 
 
-def table(model: Model, X: np.ndarray) -> str:
-    """CSV: a row for each of the samples X (n × …), with its class and the scores of all classes.
+def table(model: Model, X: np.ndarray) -> pandas.DataFrame:
+    """A row for each of the samples X (n × …), with its class and the scores of all classes.
 
     Scores are probabilities where the model is calibrated, else outputs.
     """
-    import pandas
-
     scores = model.decision_function(X) if model.temperature is None else model.predict_proba(X)
     name = "output" if model.temperature is None else "probability"
     columns = {f"{name}_{label}": scores[:, i] for i, label in enumerate(model.classes)}
     predicted = np.array(model.classes)[scores.argmax(axis=1)]
-    return str(pandas.DataFrame({"predicted": predicted, **columns}).to_csv(index_label="sample"))
+    return pandas.DataFrame({"predicted": predicted, **columns})
 
 
 def main() -> None:
@@ -39,23 +37,18 @@ def main() -> None:
     parser.add_argument("--label", help="a table's column of labels, if it has one without a usual name")
     parser.add_argument("--device", default="cpu")
     arguments = parser.parse_args()
-    try:
+    with one_line_errors(arguments.output):
         model = load(arguments.run, arguments.device)
         X, labels = read_samples(arguments.file, model.network.layers[0].inputs, arguments.label)
-        text = table(model, X)
+        found = table(model, X)
+        text = found.to_csv(index_label="sample")
         if arguments.output is None:
             sys.stdout.write(text)
         else:
             files.replace_text(arguments.output, text)
-        if labels is not None:
-            wrong = 100 * np.mean(model.predict(X) != labels)
-            print(f"{len(labels)} labelled samples, error {wrong:.2f} %", file=sys.stderr)
-    except NmfdnnError as error:
-        print(error, file=sys.stderr)
-        sys.exit(2)
-    except OSError as error:
-        print(f"cannot write {error.filename}: {error.strerror or error}", file=sys.stderr)
-        sys.exit(2)
+    if labels is not None:
+        wrong = 100 * np.mean(found["predicted"].to_numpy() != labels)
+        print(f"{len(labels)} labelled samples, error {wrong:.2f} %", file=sys.stderr)
 
 
 if __name__ == "__main__":

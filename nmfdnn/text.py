@@ -6,12 +6,32 @@ import codecs
 import io
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from .errors import NmfdnnError
 
 # What the messages and tables of this package use beyond ASCII, for terminals that have no more than that.
 SPELLED = {
     **{"±": "+-", "≤": "<=", "≥": ">=", "≈": "~", "×": "x", "→": "->", "←": "<-", "–": "-", "—": "-"},
     **{"…": "...", "‖": "||", "²": "^2", "ω": "omega"},
 }
+
+
+@contextmanager
+def one_line_errors(output: Path | None = None) -> Iterator[None]:
+    """Errors that a user can cause end the program: one line, exit status 2. `output` is being written."""
+    try:
+        yield
+    except NmfdnnError as error:
+        message = str(error)
+    except OSError as error:
+        message = f"cannot write {error.filename or output}: {error.strerror or error}"
+    else:
+        return
+    print(message, file=sys.stderr)
+    sys.exit(2)
 
 
 def print_anything() -> None:

@@ -25,12 +25,15 @@ HERE = Path(__file__).parent
 RUN = ["data=digits", "experiment=best", "network.hidden=[30,20]", "jacobi.batch_size=100", "device=cpu"]
 
 
+def torchrun(ranks: int) -> list[str]:
+    return [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}"]
+
+
 def launch(
     ranks: int, *arguments: str, cwd: Path, options: tuple[str, ...] = (), timeout: float = 240
 ) -> subprocess.CompletedProcess[str]:
     """Run a script or `-m MODULE` in so many processes, as `torchrun` does."""
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}"]
-    command = [*torchrun, *options, *arguments]
+    command = [*torchrun(ranks), *options, *arguments]
     pipe = subprocess.PIPE
     process = subprocess.Popen(
         command, cwd=cwd, env=environment(), stdout=pipe, stderr=pipe, text=True, start_new_session=True
@@ -168,9 +171,8 @@ def test_torchrun_starts_them_again(tmp_path, alone):
 
 def test_sigterm_ends_all_ranks(tmp_path):
     folder = tmp_path / "run"
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
     process = subprocess.Popen(
-        [*torchrun, "-m", "nmfdnn", *RUN, "epochs=100000", f"hydra.run.dir={folder}"],
+        [*torchrun(2), "-m", "nmfdnn", *RUN, "epochs=100000", f"hydra.run.dir={folder}"],
         cwd=tmp_path,
         env=environment(),
         stdout=subprocess.PIPE,

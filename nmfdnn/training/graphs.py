@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -23,7 +24,7 @@ class Recording(NamedTuple):
 
 
 class Replayed:
-    """A function of tensors that on CUDA is recorded, once for each shape of its arguments, and replayed.
+    """A function of a mini-batch that on CUDA is recorded, once for each number of samples, and replayed.
 
     It must keep its state in place: a recording reads and writes the same memory each time. Elsewhere than on
     CUDA, over several ranks, and where recording fails (with one warning), it is called as it stands.
@@ -31,25 +32,24 @@ class Replayed:
 
     def __init__(self, function: Callable[..., Moved]) -> None:
         self.function = function
-        self.recordings: dict[tuple[torch.Size, ...], Recording | None] = {}
+        self.recordings: dict[int, Recording | None] = {}
 
-    def __call__(self, *tensors: Tensor) -> Moved:
-        if not recordable(tensors[0].device):
-            return self.function(*tensors)
-        shapes = tuple(T.shape for T in tensors)
-        if shapes not in self.recordings:
-            self.recordings[shapes] = self._record(tensors)
-        recording = self.recordings[shapes]
+    def __call__(self, X: Tensor, labels: Tensor, samples: int) -> Moved:
+        if not recordable(X.device):
+            return self.function(X, labels, samples)
+        if samples not in self.recordings:
+            self.recordings[samples] = self._record(X, labels, samples)
+        recording = self.recordings[samples]
         if recording is None:
-            return self.function(*tensors)
-        for held, T in zip(recording.inputs, tensors, strict=True):
+            return self.function(X, labels, samples)
+        for held, T in zip(recording.inputs, (X, labels), strict=True):
             held.copy_(T)
         recording.replay()
         return recording.result
 
-    def _record(self, tensors: tuple[Tensor, ...]) -> Recording | None:
+    def _record(self, X: Tensor, labels: Tensor, samples: int) -> Recording | None:
         try:
-            return record(self.function, [T.clone() for T in tensors])
+            return record(partial(self.function, samples=samples), [X.clone(), labels.clone()])
         except RuntimeError as error:
             warnings.warn(
                 f"the update could not be recorded as a CUDA graph ({error}): it runs kernel by kernel",

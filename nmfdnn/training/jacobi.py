@@ -43,7 +43,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any
 
 import torch
@@ -153,7 +152,7 @@ class JacobiTrainer:
         self.decay, self.newest = self.share.new_ones(()), self.share.new_ones(())
         self.scales: list[float] = []
         self._input: WhitenedInput | PatchInput | None = None
-        self._plain: dict[int, Replayed] = {}  # updates by batches of so many samples
+        self._plain = Replayed(self._step)
 
     @property
     def network(self) -> Network:
@@ -193,14 +192,11 @@ class JacobiTrainer:
         if period or self.updates + 1 == self.due:
             moved = self._step(batch.X, batch.labels, batch.samples, period)
         else:
-            if batch.samples not in self._plain:
-                step = partial(self._step, samples=batch.samples, period=0)
-                self._plain[batch.samples] = Replayed(step)
-            moved = self._plain[batch.samples](batch.X, batch.labels)
+            moved = self._plain(batch.X, batch.labels, batch.samples)
         self.updates += 1
         return moved
 
-    def _step(self, X: Tensor, labels: Tensor, samples: int, period: int) -> Moved:
+    def _step(self, X: Tensor, labels: Tensor, samples: int, period: int = 0) -> Moved:
         """`update` by the samples that are here; statistics are refreshed for `period` updates, if not 0."""
         assert self._input is not None  # for the type checker: the first epoch prepares it
         X = self._input.whiten(X)
@@ -225,7 +221,7 @@ class JacobiTrainer:
                     self.searches[i - 1].copy_(_search(_where_active(P, above), R))
                 R = _trusted(D.mul_(self.searches[i - 1]), Z)
                 moved.append((R, Z))
-        for i, (C, r) in enumerate(sums_.wait() for sums_ in reversed(steps)):
+        for i, (C, r) in enumerate(pending.wait() for pending in reversed(steps)):
             self._move(i, self.metrics[i].step(C, r, rows[i]), rates[i])
         if self.updates + 1 == self.due:
             best = _search(wanted - latent_residual(Y, self._forward(X)[1]), wanted)
@@ -310,7 +306,7 @@ class JacobiTrainer:
         ]
         self.code_inverses = [damped_code_inverse(W, config.code_damping) for W in self.weights[1:]]
         self.searches = [first.new_ones(()) for _ in self.weights[1:]]
-        self._plain.clear()  # what was recorded there is about other tensors
+        self._plain = Replayed(self._step)  # what was recorded before is about other tensors
         self._input = whitened
 
     def _refresh(self, codes: list[Tensor], rows: list[int]) -> None:

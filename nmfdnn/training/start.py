@@ -50,11 +50,12 @@ def starting_network(
     watch = Stopwatch(source.device)
     n, like = len(source), torch.empty((), dtype=source.dtype, device=source.device)
     weights = random_weights(layers, config.bias, config.start, generator, like)
-    weights[0][: layers[0].fan_in] /= input_unit(source)
     trained: list[PretrainedLayer] = []
     if config.start == "pretrained":
         trained = pretrain(source, layers[:-1], config.bias, pretraining, solver, generator, kernels)
         weights[:-1] = [layer.W for layer in trained]
+    else:
+        weights[0][: layers[0].fan_in] /= input_unit(source)
     if config.output_start == "least_squares":
         rows = torch.randperm(n, generator=generator)[:OUTPUT_SAMPLES].to(source.device)
         X, labels = collect(source, rows)
