@@ -64,8 +64,8 @@ def train(method: str, dtype: torch.dtype) -> list[float]:
     return found
 
 
-def traffic(name: str, samples: int) -> list[int]:
-    """Messages and bytes of an update of a dense net in single precision, in the middle of an epoch."""
+def traffic(name: str, samples: int) -> tuple[list[int], list[int]]:
+    """Messages and bytes of an update of a dense net in single precision: the most and the least."""
     here = share(samples)
     g = torch.Generator().manual_seed(0)
     X, labels = torch.rand(samples, 64, generator=g), torch.randint(10, (samples,), generator=g)
@@ -73,16 +73,17 @@ def traffic(name: str, samples: int) -> list[int]:
     start = Network(random_weights(dense(64, 20, 15, 10), True, "he", g, like=X), True)
     trainer: JacobiTrainer | BackpropTrainer
     if name == "jacobi":
-        trainer = JacobiTrainer(start, source, JacobiConfig(50), 2, g)
-        trainer.epoch()
-        step = trainer.update
+        trainer = JacobiTrainer(start, source, JacobiConfig(50), 20, g)
     else:
-        trainer = BackpropTrainer(start, source, BackpropConfig(50), 2, g)
-        step = trainer.update
-    batch = next(iter(trainer.order.part()))
-    before = parallel.traffic.messages, parallel.traffic.bytes
-    step(batch)
-    return [parallel.traffic.messages - before[0], parallel.traffic.bytes - before[1]]
+        trainer = BackpropTrainer(start, source, BackpropConfig(50), 20, g)
+    trainer.epoch()
+    sent = []
+    for _ in range(10):
+        for batch in trainer.order.part():
+            before = parallel.traffic.messages, parallel.traffic.bytes
+            trainer.update(batch)
+            sent.append([parallel.traffic.messages - before[0], parallel.traffic.bytes - before[1]])
+    return max(sent), min(sent)
 
 
 TRAININGS = (
@@ -101,7 +102,8 @@ def main() -> None:
                 found[f"{method} {name}"] = train(method, getattr(torch, name))
         for name in ("jacobi", "bp"):
             for samples in (200, 300):
-                found[f"traffic {name} {samples}"] = traffic(name, samples)
+                most, least = traffic(name, samples)
+                found[f"traffic {name} {samples} most"], found[f"traffic {name} {samples}"] = most, least
         if parallel.rank() == 0:
             Path(sys.argv[1]).write_text(json.dumps(found))
 

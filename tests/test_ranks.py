@@ -71,13 +71,15 @@ def test_results_do_not_depend_on_the_number_of_ranks(ranks, found):
 
 
 def test_what_is_communicated_does_not_depend_on_the_samples(found):
-    for method in ("jacobi", "bp"):
-        small, large = (found[2][f"traffic {method} {n}"] for n in (200, 300))
-        assert small == large
-        assert small[1] > 0
-    # Each update sums the gradients of all weights once: 64·20 + 20·15 + 15·10 weights and 45 biases.
-    messages, size = found[2]["traffic bp 200"]
-    assert (messages, size) == (3, 4 * (64 * 20 + 20 * 15 + 15 * 10 + 45))
+    for name in ("jacobi", "bp"):
+        for when in ("", " most"):
+            small, large = (found[2][f"traffic {name} {n}{when}"] for n in (200, 300))
+            assert small == large
+    # Each update sums what moves the weights once: 64·20 + 20·15 + 15·10 of them and 45 biases.
+    weights = 4 * (64 * 20 + 20 * 15 + 15 * 10 + 45)
+    assert found[2]["traffic bp 200 most"] == found[2]["traffic bp 200"] == [3, weights]
+    # And for each layer two norms.
+    assert found[2]["traffic jacobi 200"] == [3, weights + 4 * 6]
     assert found[1]["traffic bp 200"] == [0, 0]
 
 

@@ -12,15 +12,13 @@ from torch import Tensor
 
 from .. import parallel
 
-Moved = list[tuple[Tensor, Tensor]]
-
 
 class Recording(NamedTuple):
     """A recorded call: the tensors that it reads, what starts it, and what it returns, in place each time."""
 
     inputs: list[Tensor]
     replay: Callable[[], None]
-    result: Moved
+    result: Tensor
 
 
 class Replayed:
@@ -30,11 +28,11 @@ class Replayed:
     CUDA, over several ranks, and where recording fails (with one warning), it is called as it stands.
     """
 
-    def __init__(self, function: Callable[..., Moved]) -> None:
+    def __init__(self, function: Callable[..., Tensor]) -> None:
         self.function = function
         self.recordings: dict[int, Recording | None] = {}
 
-    def __call__(self, X: Tensor, labels: Tensor, samples: int) -> Moved:
+    def __call__(self, X: Tensor, labels: Tensor, samples: int) -> Tensor:
         if not recordable(X.device):
             return self.function(X, labels, samples)
         if samples not in self.recordings:
@@ -64,7 +62,7 @@ def recordable(device: torch.device) -> bool:
     return device.type == "cuda" and parallel.ranks() == 1
 
 
-def record(function: Callable[..., Moved], inputs: list[Tensor]) -> Recording:
+def record(function: Callable[..., Tensor], inputs: list[Tensor]) -> Recording:
     """Record a call on CUDA, which computes nothing yet. What it uses must have run before."""
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):

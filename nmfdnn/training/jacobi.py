@@ -62,7 +62,7 @@ from .common import (
     require_batch,
     require_finite,
 )
-from .graphs import Moved, Replayed
+from .graphs import Replayed
 from .statistics import (
     CodeMetric,
     Metric,
@@ -168,20 +168,14 @@ class JacobiTrainer:
         watch = Stopwatch(self.source.device)
         if self._input is None:
             self._prepare()
-        moved: Moved = []
         for batch in self.order.part():
-            moved = self.update(batch)
+            residuals = self.update(batch)
         seconds = watch.seconds()
         require_finite(self.weights, self.source, REMEDY)
-        residuals = [float(_ratio(parallel.norm(R), parallel.norm(Z))) for R, Z in moved]
-        return Epoch(seconds, self.config.omega * float(self.share) * self._decay(), residuals)
+        return Epoch(seconds, self.config.omega * float(self.share) * self._decay(), residuals.tolist())
 
-    def update(self, batch: Batch) -> Moved:
-        """One step of all layers on a mini-batch.
-
-        Returns:
-            For each layer Rᵢ and Zᵢ, with the targets in place of the codes for the output.
-        """
+    def update(self, batch: Batch) -> Tensor:
+        """One step of all layers on a mini-batch: for each ‖Rᵢ‖/‖Zᵢ‖, the output's ‖R_d‖/‖Y‖ (d)."""
         self.decay.fill_(self._decay())
         # A plain mean while it is shorter than the exponential window, so that the start does not linger.
         self.newest.fill_(max(1 - self.config.averaging, 1 / (self.updates + 1)))
@@ -190,13 +184,13 @@ class JacobiTrainer:
             period = min(self.config.gram_every, max(1, self.updates // FRESH))
             self.due += period
         if period or self.updates + 1 == self.due:
-            moved = self._step(batch.X, batch.labels, batch.samples, period)
+            residuals = self._step(batch.X, batch.labels, batch.samples, period)
         else:
-            moved = self._plain(batch.X, batch.labels, batch.samples)
+            residuals = self._plain(batch.X, batch.labels, batch.samples)
         self.updates += 1
-        return moved
+        return residuals
 
-    def _step(self, X: Tensor, labels: Tensor, samples: int, period: int = 0) -> Moved:
+    def _step(self, X: Tensor, labels: Tensor, samples: int, period: int = 0) -> Tensor:
         """`update` by the samples that are here; statistics are refreshed for `period` updates, if not 0."""
         assert self._input is not None  # for the type checker: the first epoch prepares it
         X = self._input.whiten(X)
@@ -206,23 +200,29 @@ class JacobiTrainer:
         if period:
             self._refresh(codes, rows)
         wanted = latent_residual(Y, V)
-        R = _trusted(wanted, Y)
         rates = [self._rate(i, number) for i, number in enumerate(rows)]
-        moved, steps = [(R, Y)], []
+        R, above = wanted, Y
+        steps = []
         for i in range(len(self.weights) - 1, -1, -1):
             layer, Z = self.layers[i], codes[i]
             C = self.metrics[i].cross(layer, Z, R, rows[i])
-            steps.append(parallel.begin(C, R.reshape(-1, layer.units).sum(dim=0)))
+            sizes = torch.stack([R.norm(), above.norm()]).square()
+            steps.append(parallel.begin(C, R.reshape(-1, layer.units).sum(dim=0), sizes))
             if i > 0:
                 D = _where_active(layer.back(R, self.code_inverses[i - 1]), Z)
                 if period:
                     P = layer.product(D, self.weights[i], None)
-                    above = Y.max(V) if i == len(self.weights) - 1 else codes[i + 1]
-                    self.searches[i - 1].copy_(_search(_where_active(P, above), R))
-                R = _trusted(D.mul_(self.searches[i - 1]), Z)
-                moved.append((R, Z))
-        for i, (C, r) in enumerate(pending.wait() for pending in reversed(steps)):
-            self._move(i, self.metrics[i].step(C, r, rows[i]), rates[i])
+                    active = Y.max(V) if i == len(self.weights) - 1 else codes[i + 1]
+                    self.searches[i - 1].copy_(_search(_where_active(P, active), R))
+                R, above = D.mul_(self.searches[i - 1]), Z
+        # All that follows from R is linear in it, so a layer's limit shortens its step and those below it.
+        shortened, residuals = torch.ones_like(self.share), []
+        for i, pending in zip(range(len(self.weights) - 1, -1, -1), steps, strict=True):
+            C, r, sizes = pending.wait()
+            size, limit = sizes.sqrt()
+            shortened = torch.minimum(shortened, _ratio(TRUST * limit, size))
+            residuals.append(_ratio(shortened * size, limit))
+            self._move(i, self.metrics[i].step(C, r, rows[i]), rates[i] * shortened)
         if self.updates + 1 == self.due:
             best = _search(wanted - latent_residual(Y, self._forward(X)[1]), wanted)
             self.share.mul_(best.clamp(0.5, 2.0)).clamp_max_(1.0)
@@ -231,7 +231,7 @@ class JacobiTrainer:
             [*self.average, *self.average_biases], [*self.weights, *self.biases], strict=True
         ):
             mean.lerp_(new, self.newest)
-        return moved[::-1]
+        return torch.stack(residuals[::-1])
 
     def _forward(self, X: Tensor) -> tuple[list[Tensor], Tensor]:
         """X, Z₁, …, Z_{d−1} and V_d for whitened inputs X."""
@@ -363,12 +363,6 @@ def latent_residual(Y: Tensor, V: Tensor) -> Tensor:
 def _where_active(D: Tensor, Z: Tensor) -> Tensor:
     """D where Z > 0, else 0, in one pass."""
     return torch.ops.aten.threshold_backward(D, Z, 0)
-
-
-def _trusted(R: Tensor, Z: Tensor) -> Tensor:
-    """R, shortened to ‖R‖ ≤ TRUST ‖Z‖."""
-    size, limit = parallel.totals(R.norm().square(), Z.norm().square())
-    return R * _ratio(TRUST * limit.sqrt(), size.sqrt()).clamp_max(1.0)
 
 
 def _search(P: Tensor, R: Tensor) -> Tensor:
