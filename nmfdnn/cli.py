@@ -11,7 +11,8 @@ import signal
 import sys
 import time
 import traceback
-from dataclasses import replace
+from dataclasses import fields, is_dataclass, replace
+from difflib import get_close_matches
 from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
@@ -24,7 +25,12 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig, ListConfig, OmegaConf
-from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
+from omegaconf.errors import (
+    ConfigAttributeError,
+    ConfigKeyError,
+    MissingMandatoryValue,
+    OmegaConfBaseException,
+)
 
 from . import parallel
 from .data import SCHEMAS
@@ -85,7 +91,18 @@ def to_config(cfg: DictConfig) -> Config:
     except OmegaConfBaseException as error:
         raise ConfigError(_in_one_line(error)) from error
     assert isinstance(config, Config)
+    _refuse_more(config)
     return config
+
+
+def _refuse_more(config: Any, path: str = "") -> None:
+    """Raise a `ConfigError` if there are keys that +KEY=VALUE has added, which nothing would read."""
+    known = [field.name for field in fields(config)]
+    for name, value in vars(config).items():
+        if name not in known:
+            raise ConfigError(_unknown_key(path + name, name, known))
+        if is_dataclass(value):
+            _refuse_more(value, f"{path}{name}.")
 
 
 def _plain(overrides: Any) -> list[str]:
@@ -220,9 +237,14 @@ def _message(error: BaseException) -> str | None:
     if isinstance(error, NmfdnnError):
         return str(error)
     if isinstance(error, HydraException):
-        # The cause says which key; Hydra would print both.
         cause = error.__cause__
-        return f"{error}: {_in_one_line(cause)}" if isinstance(cause, Exception) else str(error)
+        if isinstance(cause, ConfigKeyError | ConfigAttributeError) and is_dataclass(cause.object_type):
+            # Hydra's remedy, to append the key, helps no typed configuration.
+            known = [field.name for field in fields(cause.object_type)]
+            return _unknown_key(cause.full_key or str(cause.key), str(cause.key), known)
+        # The cause says which key; Hydra would print both.
+        said = str(error).partition("\nConfig search path")[0]
+        return f"{said}: {_in_one_line(cause)}" if isinstance(cause, Exception) else said
     if isinstance(error, OmegaConfBaseException):
         return _in_one_line(error)
     if isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error):
@@ -237,6 +259,11 @@ def _message(error: BaseException) -> str | None:
     if frame.f_globals.get("__name__", "").partition(".")[0] in ("hydra", "omegaconf"):
         return f"no configuration can be made of {shlex.join(sys.argv[1:])}: {error}"
     return None
+
+
+def _unknown_key(path: str, name: str, known: list[str]) -> str:
+    close = get_close_matches(name, known, 1)
+    return f"no key {path}: " + (f"did you mean {close[0]}?" if close else f"there are {', '.join(known)}")
 
 
 def _what_next(folder: Path) -> str:

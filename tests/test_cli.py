@@ -76,7 +76,10 @@ def test_help_explains_itself(tmp_path):
     ("override", "message"),
     [
         ("nmf.omega=-1", "nmf.omega must be in (0, 2], got -1.0"),
-        ("nmf.omgea=1", "Key 'omgea' not in 'AlternatingConfig'"),
+        ("nmf.omgea=1", "no key nmf.omgea: did you mean omega?"),
+        ("network.convolution=[{chanels: 3, kernel: 3}]", "no key chanels: did you mean channels?"),
+        ("+nmf.steps=1", "no key nmf.steps: did you mean code_steps?"),
+        ("+x=1", "no key x: there are data, experiment, method"),
         ("nmf.batch_size=9999", "nmf.batch_size must be at most the 144 training samples, got 9999"),
     ],
 )
