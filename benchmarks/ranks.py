@@ -2,7 +2,9 @@
 
 `python benchmarks/ranks.py [--ranks 2] [--repeats 3] [--samples 24000]` prints a Markdown table. Every
 process has one thread; runs on one and on several processes take turns, so that a change of the machine's
-load meets both. `--model` prints instead what the model of docs/ranks.md says of many GPUs.
+load meets both. The ceiling is the speed-up of as many processes that have nothing to say to each other, each
+with its share of samples and batch: what cores that share memory and caches allow. `--model` prints instead
+what the model of docs/ranks.md says of many GPUs.
 """
 
 from __future__ import annotations
@@ -30,15 +32,19 @@ WARM = 40
 """Updates before the measured epoch, after which statistics are as old as they get."""
 
 
-def worker(samples: int) -> None:
-    """One process: seconds and bytes per update of a later epoch, for each method and batch."""
+def worker(samples: int, alone: int) -> None:
+    """One process: seconds and bytes per update of a later epoch, for each method and batch.
+
+    With `alone` > 1 by itself, on so small a part of the samples and batches.
+    """
+    samples //= alone
     torch.set_num_threads(1)
     with parallel.group():
         here, g = share(samples), torch.Generator().manual_seed(0)
         X, labels = torch.rand(samples, WIDTHS[0], generator=g), torch.randint(10, (samples,), generator=g)
         source = Memory(X[here].clone(), labels, here.start)
         for method in ("jacobi", "bp"):
-            for batch in BATCHES:
+            for batch in (size // alone for size in BATCHES):
                 start = Network(random_weights(dense(*WIDTHS), True, "he", g, like=X), True)
                 trainer: JacobiTrainer | BackpropTrainer
                 if method == "jacobi":
@@ -78,7 +84,7 @@ def predicted(
     # Forward, AᵀR and RW⁺ take two operations for each weight and sample; statistics come every ten updates.
     sample = (6 * sum(weights) + 0.2 * squares) / flops
     sent = 4 * (sum(weights) + 0.1 * squares)
-    messages = 2 * len(weights) + 0.3
+    messages = len(weights) + 0.4
     hops = 2 * math.ceil(math.log2(ranks))
     return sample, 2 * (ranks - 1) / ranks * sent / bandwidth + messages * hops * latency
 
@@ -98,10 +104,25 @@ def print_model() -> None:
 def measured(ranks: int, samples: int) -> list[dict[str, float]]:
     """What the workers of one launch report."""
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}"]
-    command = [*torchrun, __file__, "--worker", "--samples", str(samples)]
+    return reports([[*torchrun, __file__, "--worker=1", f"--samples={samples}"]])[0]
+
+
+def ceilings(ranks: int, samples: int) -> list[dict[str, float]]:
+    """What processes that run at the same time, each on its share, report; the slowest of each row."""
+    found = reports([[sys.executable, __file__, f"--worker={ranks}", f"--samples={samples}"]] * ranks)
+    return [max(row, key=lambda report: report["seconds"]) for row in zip(*found, strict=True)]
+
+
+def reports(commands: Sequence[Sequence[str]]) -> list[list[dict[str, float]]]:
+    """What the workers of these launches, all at the same time, print."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, env=environment, check=True, capture_output=True, text=True)
-    return [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+    started = [
+        subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) for command in commands
+    ]
+    printed = [process.communicate()[0] for process in started]
+    if any(process.returncode for process in started):
+        raise SystemExit("a process has failed: see above")
+    return [[json.loads(line) for line in text.splitlines() if line.startswith("{")] for text in printed]
 
 
 def main() -> None:
@@ -113,36 +134,28 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--samples", type=int, default=24_000)
     parser.add_argument("--model", action="store_true")
-    parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--worker", type=int, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.worker:
-        worker(arguments.samples)
+        worker(arguments.samples, arguments.worker)
         return
     if arguments.model:
         print_model()
         return
-    pairs = [
-        [measured(ranks, arguments.samples) for ranks in (1, arguments.ranks)]
-        for _ in range(arguments.repeats)
-    ]
-    names = (
-        "method",
-        "batch",
-        "one process, s",
-        f"{arguments.ranks} processes, s",
-        "speed-up (range)",
-        "sent",
-    )
-    print(f"| {' | '.join(names)} |")
-    print("|---|---|---|---|---|---|")
-    for row in zip(*(run for pair in pairs for run in pair), strict=True):
-        alone, together = row[::2], row[1::2]
-        ratios = sorted(a["seconds"] / b["seconds"] for a, b in zip(alone, together, strict=True))
-        times = [statistics.median(r["seconds"] for r in side) for side in (alone, together)]
-        spread = f"{statistics.median(ratios):.2f} ({ratios[0]:.2f} – {ratios[-1]:.2f})"
-        sent = f"{together[0]['bytes'] / 1e6:.2f} MB in {together[0]['messages']:.1f} messages an update"
-        what = f"{row[0]['method']} | {row[0]['batch']}"
-        print(f"| {what} | {times[0]:.2f} | {times[1]:.2f} | {spread} | {sent} |")
+    several, n = arguments.ranks, arguments.samples
+    rounds = [(measured(1, n), measured(several, n), ceilings(several, n)) for _ in range(arguments.repeats)]
+    print(f"| method | batch | one process, s | {several} processes, s | speed-up (range) | ceiling | sent |")
+    print("|---|---|---|---|---|---|---|")
+    for row, report in enumerate(rounds[0][1]):
+        alone, together, apart = ([run[row]["seconds"] for run in side] for side in zip(*rounds, strict=True))
+        speed_up, ceiling = (
+            sorted(a / b for a, b in zip(alone, side, strict=True)) for side in (together, apart)
+        )
+        spread = f"{statistics.median(speed_up):.2f} ({speed_up[0]:.2f} – {speed_up[-1]:.2f})"
+        sent = f"{report['bytes'] / 1e6:.2f} MB in {report['messages']:.1f} messages an update"
+        seconds = " | ".join(f"{statistics.median(side):.2f}" for side in (alone, together))
+        what = f"{report['method']} | {report['batch']:.0f}"
+        print(f"| {what} | {seconds} | {spread} | {statistics.median(ceiling):.2f} | {sent} |", flush=True)
 
 
 if __name__ == "__main__":
