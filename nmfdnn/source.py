@@ -75,7 +75,7 @@ class Source(Protocol):
         """All samples in order, in parts that fit in memory."""
 
     def sample(self, count: int) -> Tensor:
-        """Indices of `count` samples (all if they are fewer) that stand for all: for units and statistics."""
+        """Indices, in order, of `count` samples (all if they are fewer) that stand for all: for statistics."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -128,7 +128,8 @@ class Memory:
         yield Batch(self.X, self.labels[rows], len(self), None if whole else rows)
 
     def sample(self, count: int) -> Tensor:
-        return torch.arange(min(count, len(self)), device=self.device)  # the split has shuffled them
+        count, n = min(count, len(self)), len(self)
+        return torch.arange(count, device=self.device) * n // count
 
 
 def share(n: int, rank: int | None = None) -> slice:

@@ -117,7 +117,7 @@ class Stream:
 
     def sample(self, count: int) -> Tensor:
         order = torch.randperm(len(self), generator=torch.Generator().manual_seed(0))
-        return order[:count].to(self.device)
+        return order[:count].sort().values.to(self.device)
 
     def _places(self, samples: np.ndarray, slot_of: np.ndarray) -> Tensor:
         """Where samples are among those of all slots, for the slot of each block."""

@@ -20,7 +20,7 @@ from ..network import Dense, Layer
 from ..source import Source
 
 INPUT_ROWS = 20_000
-"""Evenly spaced samples, at least, that give the covariance of the inputs; all if they are fewer."""
+"""Samples that give the covariance of the inputs; all if they are fewer."""
 
 
 class Metric(Protocol):
@@ -197,7 +197,7 @@ def input_moments(
         DataError: inputs are not finite, or do not vary.
     """
     n = len(source)
-    rows = torch.arange(0, n, max(1, n // INPUT_ROWS), device=source.device)
+    rows = source.sample(INPUT_ROWS)
     first: Tensor | None = None
     count = 0
     for batch in source.batches(rows.split(max(1, 2 * INPUT_ROWS // layer.positions))):
