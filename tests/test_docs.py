@@ -79,6 +79,7 @@ def test_every_block_is_run_or_says_why_not(path):
 )
 def test_a_page_works_as_it_stands(path, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")  # of processes that a sweep starts
     page = ModuleType("page")
     monkeypatch.setitem(sys.modules, "page", page)  # where dataclasses look for what they mention
     for block in blocks(path):
