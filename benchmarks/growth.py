@@ -103,7 +103,7 @@ def main() -> None:
         return
     arguments.out.mkdir(parents=True, exist_ok=True)
     file = arguments.out / "growth.json"
-    points = json.loads(file.read_text()) if file.exists() else {}
+    points = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
     axes = {
         axis: [size for size in sizes if not arguments.quick or size <= QUICK[axis]]
         for axis, sizes in AXES.items()
@@ -115,7 +115,7 @@ def main() -> None:
                     point = [str(arguments.out), "--point", method, axis, str(size)]
                     done = subprocess.run([sys.executable, __file__, *point], check=True, capture_output=True)
                     points[f"{axis} {size} {method}"] = json.loads(done.stdout)
-                    file.write_text(json.dumps(points, indent=1))
+                    file.write_text(json.dumps(points, indent=1), encoding="utf-8")
 
     def values(axis: str, method: str, what: str) -> list[float]:
         return [points[f"{axis} {size} {method}"][what] for size in axes[axis]]

@@ -69,7 +69,7 @@ def plant(folder: Path, samples: int, features: int) -> None:
 
 def resident_mb() -> float:
     """Resident memory of this process now."""
-    status = Path("/proc/self/status").read_text().splitlines()
+    status = Path("/proc/self/status").read_text(encoding="utf-8", errors="replace").splitlines()
     return int(next(line for line in status if line.startswith("VmRSS")).split()[1]) * 1024 / 1e6
 
 

@@ -40,8 +40,6 @@ from .records import SUMMARY
 from .runs import checkpoint
 from .runs.config import Config
 from .runs.experiment import MAY_CHANGE, run
-from .text import print_anything
-from .version import __version__
 
 RESOLVED, OVERRIDES = "config.yaml", "overrides.yaml"
 REMEDIES = {
@@ -317,10 +315,6 @@ def _terminate(_signal: int, _frame: FrameType | None) -> NoReturn:
 
 def main() -> None:
     """Entry point."""
-    print_anything()
-    if "--version" in sys.argv[1:]:
-        print(f"nmfdnn {__version__}")
-        return
     debugging = os.environ.get("HYDRA_FULL_ERROR") == "1"
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra hands errors on; otherwise it prints tracebacks itself
     logging.raiseExceptions = False  # a log that cannot be written, on a full disk, is not worth a traceback

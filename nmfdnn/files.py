@@ -12,7 +12,6 @@ from typing import BinaryIO
 
 from filelock import FileLock, Timeout
 
-from . import parallel
 from .errors import FolderBusyError
 
 LOCK = ".lock"
@@ -31,7 +30,7 @@ def replace(path: Path, write: Callable[[BinaryIO], object], previous: Path | No
     Raises:
         OSError: it could not be written; its `filename` is set, and the old file is as it was.
     """
-    if parallel.rank() > 0:
+    if _others_write():
         return
     temporary = path.with_name(f".{path.name}")
     try:
@@ -50,6 +49,13 @@ def replace(path: Path, write: Callable[[BinaryIO], object], previous: Path | No
         if not isinstance(cause, OSError):
             raise
         raise named(cause, path) from None
+
+
+def _others_write() -> bool:
+    """Whether this rank leaves files to the first one."""
+    from . import parallel  # with it comes PyTorch: those who only read need not wait for that
+
+    return parallel.rank() > 0
 
 
 def replace_by_name(path: Path, write: Callable[[str], object]) -> None:
@@ -81,7 +87,7 @@ def locked(folder: Path) -> Iterator[None]:
     Raises:
         FolderBusyError: another process holds it.
     """
-    if parallel.rank() > 0:
+    if _others_write():
         yield
         return
     lock = FileLock(folder / LOCK, blocking=False)
@@ -102,6 +108,8 @@ def fresh_folder(path: str) -> str:
 
     Of processes that ask at the same moment each gets another one, but the ranks of a run get the same.
     """
+    from . import parallel
+
     return parallel.from_first(lambda: _fresh_folder(path))
 
 

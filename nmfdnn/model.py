@@ -18,7 +18,6 @@ import numpy as np
 import safetensors
 import safetensors.torch
 import torch
-from scipy.optimize import minimize_scalar
 from torch import Tensor
 
 from . import files
@@ -164,6 +163,8 @@ def calibrated(outputs: Tensor, labels: Tensor) -> float:
         outputs: n × classes, n ≥ 1.
         labels: n, int64.
     """
+    from scipy.optimize import minimize_scalar
+
     outputs = outputs.double()
     outputs = outputs - outputs.mean(dim=1, keepdim=True)
     size = float(outputs.square().mean().sqrt()) or 1.0

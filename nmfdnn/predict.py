@@ -5,14 +5,17 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas
 
 from . import files
-from .data.samples import read_samples
-from .model import Model, load
 from .text import one_line_errors, print_anything
+
+if TYPE_CHECKING:
+    import pandas
+
+    from .model import Model
 
 
 def table(model: Model, X: np.ndarray) -> pandas.DataFrame:
@@ -20,6 +23,8 @@ def table(model: Model, X: np.ndarray) -> pandas.DataFrame:
 
     Scores are probabilities where the model is calibrated, else outputs.
     """
+    import pandas
+
     scores = model.decision_function(X) if model.temperature is None else model.predict_proba(X)
     name = "output" if model.temperature is None else "probability"
     columns = {f"{name}_{label}": scores[:, i] for i, label in enumerate(model.classes)}
@@ -37,6 +42,9 @@ def main() -> None:
     parser.add_argument("--label", help="a table's column of labels, if it has one without a usual name")
     parser.add_argument("--device", default="cpu")
     arguments = parser.parse_args()
+    from .data.samples import read_samples  # after the help: PyTorch takes seconds to load
+    from .model import load
+
     with one_line_errors(arguments.output):
         model = load(arguments.run, arguments.device)
         X, labels = read_samples(arguments.file, model.network.layers[0].inputs, arguments.label)

@@ -14,7 +14,8 @@ from pathlib import Path
 from hydra import compose, initialize_config_module
 from omegaconf import DictConfig, OmegaConf
 
-from nmfdnn.cli import main, to_config
+from nmfdnn.__main__ import main
+from nmfdnn.cli import to_config
 from nmfdnn.runs.config import Config
 
 TINY = [

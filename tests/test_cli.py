@@ -6,7 +6,6 @@ import fcntl
 import json
 import os
 import pty
-import shutil
 import signal
 import struct
 import subprocess
@@ -203,45 +202,3 @@ def test_a_progress_bar_on_a_terminal(tmp_path):
     assert process.wait() == 0
     assert b"2/2" in shown
     assert b"\r" in shown
-
-
-def test_a_wheel_in_another_environment_run_from_another_directory(tmp_path):
-    wheels = tmp_path / "wheels"
-    source = tmp_path / "source"  # a copy, because building leaves files in the source tree
-    for folder in ("nmfdnn", "configs"):
-        shutil.copytree(REPOSITORY / folder, source / folder, ignore=shutil.ignore_patterns("__pycache__"))
-    for file in ("pyproject.toml", "README.md", "LICENSE"):
-        shutil.copy(REPOSITORY / file, source)
-    build = [sys.executable, "-m", "pip", "wheel", "--no-deps", "-q", "-w", str(wheels), str(source)]
-    built = subprocess.run(build, capture_output=True, text=True)
-    if built.returncode != 0 and "setuptools" in built.stderr and "No matching distribution" in built.stderr:
-        pytest.skip("building a wheel needs a network, to fetch setuptools")
-    assert built.returncode == 0, built.stderr
-    (wheel,) = wheels.glob("*.whl")
-    other = tmp_path / "venv"
-    subprocess.run([sys.executable, "-m", "venv", str(other)], check=True)
-    python = other / "bin" / "python"
-    install = [str(python), "-m", "pip", "install", "-q", "--no-deps", "--no-index", str(wheel)]
-    subprocess.run(install, check=True)
-    # The dependencies come from this environment: a path in a .pth file makes its packages importable, but
-    # does not run its own .pth files, so the source tree stays out of sight.
-    (site,) = (other / "lib").glob("python*/site-packages")
-    (site / "dependencies.pth").write_text(str(Path(torch.__file__).parents[1]) + "\n")
-    elsewhere = tmp_path / "elsewhere"
-    elsewhere.mkdir()
-
-    def installed(*arguments: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [str(python), *arguments], cwd=elsewhere, env=environment(), capture_output=True, text=True
-        )
-
-    where = installed("-c", "import nmfdnn; print(nmfdnn.__file__)")
-    assert str(site) in where.stdout, where.stderr
-    program = str(other / "bin" / "nmfdnn")
-    done = installed(program, "-m", *QUICK, "seed=1,2")
-    assert done.returncode == 0, done.stdout + done.stderr
-    runs = folders(elsewhere)
-    assert len(runs) == 2
-    assert json.loads((runs[0] / "summary.json").read_text())["git_commit"] is None
-    compared = installed(str(other / "bin" / "nmfdnn-compare"), "multirun", "--output", "curves.png")
-    assert compared.returncode == 0, compared.stderr

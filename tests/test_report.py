@@ -20,6 +20,7 @@ from test_compare import a_device, a_directory, a_loop, an_endless_file, make_ru
 from nmfdnn.data import Dataset
 from nmfdnn.network import Network
 from nmfdnn.records import read_metrics, read_summary
+from nmfdnn.runs import tracking
 from nmfdnn.runs.tracking import EVENTS, Tracker, read_pictures
 from nmfdnn.source import Memory
 from nmfdnn.views import charts, report
@@ -276,7 +277,7 @@ def test_no_text_of_any_file_becomes_markup(tmp_path: Path, where: str, monkeypa
     (picture, *_) = read_pictures(run).values()
     for text, folder in (("plain", clean), (HOSTILE, hostile)):
         if where == "tag":
-            monkeypatch.setattr(report, "read_pictures", lambda _, text=text: {text: picture})
+            monkeypatch.setattr(tracking, "read_pictures", lambda _, text=text: {text: picture})
         pages.append(written(folder))
     plain, page = pages
     assert [tag for tag, _ in page.elements] == [tag for tag, _ in plain.elements]
@@ -335,7 +336,7 @@ def test_a_picture_that_is_none_is_named_and_left_out(
     run = make_run(tmp_path / "run", [30, 4])
     whole = next(iter(add_pictures(run).values()))
     found = {"images/odd": whole[:-40] if content is None else content, "images/good": whole}
-    monkeypatch.setattr(report, "read_pictures", lambda _: found)
+    monkeypatch.setattr(tracking, "read_pictures", lambda _: found)
     page = written(run)
     assert len(page.all("img")) == 1
     assert f"The picture images/odd is left out: it {reason}" in page.text
@@ -344,7 +345,7 @@ def test_a_picture_that_is_none_is_named_and_left_out(
 def test_a_picture_of_very_many_pixels_is_left_out(tmp_path: Path, monkeypatch) -> None:
     run = make_run(tmp_path / "run", [30, 4])
     Figure(figsize=(50, 1), dpi=100).savefig(tmp_path / "wide.png")
-    monkeypatch.setattr(report, "read_pictures", lambda _: {"wide": (tmp_path / "wide.png").read_bytes()})
+    monkeypatch.setattr(tracking, "read_pictures", lambda _: {"wide": (tmp_path / "wide.png").read_bytes()})
     assert "The picture wide is left out: it has 5000 × 100 pixels" in written(run).text
 
 

@@ -69,13 +69,15 @@ def available_bytes(device: torch.device) -> int | None:
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
     try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
         kilobytes = {name: int(rest.split()[0]) for name, rest in (line.split(":") for line in lines)}
         free = 1024 * (kilobytes["MemAvailable"] + kilobytes["SwapFree"])
     except (OSError, KeyError, ValueError):
         return None
     try:
-        return min(free, int(Path("/sys/fs/cgroup/memory.max").read_text()))  # a container's own limit
+        return min(
+            free, int(Path("/sys/fs/cgroup/memory.max").read_text(encoding="ascii"))
+        )  # a container's own limit
     except (OSError, ValueError):
         return free
 
@@ -85,7 +87,7 @@ def peak_memory_mb(device: torch.device) -> float:
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 1e6
     try:
-        status = Path("/proc/self/status").read_text()
+        status = Path("/proc/self/status").read_text(encoding="utf-8", errors="replace")
         line = next(line for line in status.splitlines() if line.startswith("VmHWM"))
         return int(line.split()[1]) * 1024 / 1e6
     except (OSError, StopIteration):
@@ -103,7 +105,7 @@ def reset_peak_memory(device: torch.device) -> None:
         torch.cuda.reset_peak_memory_stats(device)
         return
     try:
-        Path("/proc/self/clear_refs").write_text("5")
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
     except OSError:
         log.debug("the peak memory covers the whole process: /proc/self/clear_refs cannot be written")
 

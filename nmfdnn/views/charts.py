@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from xml.etree.ElementTree import Element, SubElement, tostring
 
 import numpy as np
-from matplotlib.ticker import MaxNLocator
 
 WIDTH, HEIGHT = 440, 300
 LEFT, TOP, RIGHT, BOTTOM = 46, 12, 12, 46
@@ -74,6 +73,8 @@ def numeric(label: str, values: Sequence[float], *, from_zero: bool = False) -> 
     room = 0.05 * (high - low) or 0.05 * abs(high)
     room = room if room > 1e-300 else 1.0  # a range that arithmetic would lose
     low, high = (low if from_zero else max(low - room, min(low, 0.0))), high + room
+    from matplotlib.ticker import MaxNLocator
+
     ticks = [float(tick) for tick in MaxNLocator(6, steps=[1, 2, 5, 10]).tick_values(low, high)]
     return Axis(label, low, high, _labelled([tick for tick in ticks if low <= tick <= high]))
 

@@ -17,15 +17,14 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-from matplotlib.axis import Axis
-from matplotlib.figure import Figure, SubFigure
-from matplotlib.patches import Patch
-from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
+from typing import TYPE_CHECKING, Any
 
 from ..records import METRICS, SUMMARY, read_metrics, read_summary
 from ..text import label, one_line, print_anything
+
+if TYPE_CHECKING:
+    from matplotlib.axis import Axis
+    from matplotlib.figure import Figure, SubFigure
 
 LOG, CONFIG, SWEEP = "nmfdnn.log", "config.yaml", "multirun.yaml"
 LABEL_WIDTH = 26  # with it the table has 120 columns at most
@@ -474,6 +473,8 @@ def figure(groups: Sequence[Group]) -> Figure:
     A curve is the mean over the seeds at each epoch that all of them have, at their mean time; the band goes
     from the lowest to the highest. Of very many data sets or groups the first, or the best, are drawn.
     """
+    from matplotlib.figure import Figure
+
     panels = []
     for members in by_data(groups)[:PANELS]:
         best = sorted((g for g in members if g.curve()[0]), key=lambda g: mean(g.values("test_error")))
@@ -535,6 +536,8 @@ def _panel(place: SubFigure, groups: Sequence[Group]) -> None:
         axes.tick_params(labelleft=True)
     handles, labels = by_epoch.get_legend_handles_labels()
     if any(len(group.runs) > 1 for group in groups):
+        from matplotlib.patches import Patch
+
         handles.append(Patch(color="0.5", alpha=0.3, linewidth=0))
         labels.append("line: mean of the runs; band: from their lowest to their highest")
     place.legend(handles, labels, loc="outside lower center", ncols=_columns(groups), frameon=False)
@@ -552,6 +555,8 @@ def shown(curves: Sequence[Sequence[float]]) -> list[float]:
 
 def _label(axis: Axis, low: float, high: float) -> None:
     """Label a logarithmic axis, which shows values from `low` to `high`, with round plain numbers."""
+    from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
+
     axis.set_major_locator(LogLocator(subs=(1, 2, 5) if high > 20 * low else (1, 1.5, 2, 3, 4, 5, 7)))
     axis.set_major_formatter(StrMethodFormatter("{x:g}"))
     axis.set_minor_formatter(NullFormatter())

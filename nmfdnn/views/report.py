@@ -23,7 +23,6 @@ from PIL import Image
 
 from .. import files
 from ..records import command
-from ..runs.tracking import DESCRIPTIONS, read_pictures
 from ..text import one_line, print_anything
 from ..version import __version__
 from .charts import Axis, Series, chart, numeric, ordinal
@@ -136,6 +135,8 @@ class _Room:
 
     def pictures(self, run: Run, missing: list[str]) -> list[dict[str, Any]]:
         """The pictures of a run; `missing` gets to know what is not among them."""
+        from ..runs.tracking import DESCRIPTIONS
+
         found = []
         for tag, data in _pictures(run, missing):
             image = _image(data)
@@ -177,6 +178,8 @@ class _Room:
 
 def _pictures(run: Run, missing: list[str]) -> list[tuple[str, bytes]]:
     """Tags and contents of a run's pictures, first those that every run has."""
+    from ..runs.tracking import read_pictures  # with it come PyTorch and TensorBoard
+
     try:
         found = read_pictures(run.folder)
     except (OSError, ValueError) as error:
