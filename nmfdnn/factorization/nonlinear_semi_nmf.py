@@ -16,7 +16,7 @@ from ..kernels import REFERENCE, Kernels
 from ..linalg import factor_unchecked
 from .driver import Result, Stopping, iterate
 from .inputs import Pair, check_matrix
-from .latent import Latent, LatentStep
+from .latent import Latent, latent_step
 from .least_squares import code_step, weight_factors, weight_step
 from .semi_nmf import Regularisation, affine, augmented, starting_pair
 
@@ -115,7 +115,7 @@ def _step(
     A: Tensor, bias: bool, how: Latent | Alternation, regularisation: Regularisation, kernels: Kernels
 ) -> Callable[[Pair], Pair]:
     if isinstance(how, Latent):
-        return LatentStep(A, bias, how)
+        return latent_step(A, bias, how)
     return lambda pair: nonlinear_semi_nmf_step(A, pair, bias, how, regularisation, kernels)
 
 
