@@ -13,6 +13,7 @@ from ..linalg import check_dense
 from .inputs import check_matrix
 
 MISSING = ("nan",)
+REMEDY = "; missing='nan' leaves out those that are NaN"
 
 
 def entries(A: Tensor, weights: Any, missing: str | None) -> tuple[Tensor, Tensor | None, float]:

@@ -20,7 +20,7 @@ from .accelerated import AcceleratedHALS
 from .completion import completed
 from .divergence import divergence_step
 from .driver import Result, Stopping, iterate
-from .entries import check_positive, entries
+from .entries import REMEDY, check_positive, entries
 from .inputs import Pair, Units, check_matrix, source, two, unit
 from .objective import BETAS, Objective, objective
 from .penalty import NONE, Penalty, both
@@ -85,7 +85,7 @@ def nmf(
         ConfigError: A is not a finite nonnegative matrix, or an argument is outside its range.
     """
     A, V, weight = entries(A, weights, missing)
-    check_matrix(A, negative="shift or clip it, or use semi_nmf, which allows them")
+    check_matrix(A, negative="shift or clip it, or use semi_nmf, which allows them", nan=REMEDY)
     rank = require_whole(rank, "rank", 1)
     few = max(1000, 20 * rank) if subsample is None else require_whole(subsample, "subsample", 0)
     require(beta in BETAS, "beta", "0, 1 or 2", beta)

@@ -15,7 +15,7 @@ from torch import Tensor
 from ..errors import require, require_whole
 from .bias import affine
 from .driver import Result, Stopping
-from .entries import entries
+from .entries import REMEDY, entries
 from .inputs import check_matrix, source, unit
 from .nmf import nmf
 from .objective import Objective
@@ -77,7 +77,7 @@ def choose_rank(
         ConfigError: what `function` raises, or an argument is outside its range.
     """
     A, V, _ = entries(A, weights, missing)
-    check_matrix(A)
+    check_matrix(A, nan=REMEDY)
     require(len(ranks) > 0, "ranks", "one or more", ranks)
     tried = tuple(sorted({require_whole(rank, "ranks", 1) for rank in ranks}))
     require_whole(folds, "folds", 2)

@@ -21,7 +21,7 @@ from ..linalg import check_method, cholesky, delta_floor, eigenvalue_bound, fact
 from .bias import affine, augmented, split_bias
 from .completion import completed
 from .driver import Result, Stopping, iterate
-from .entries import entries
+from .entries import REMEDY, entries
 from .inputs import Pair, Units, check_matrix, source, two, unit
 from .objective import Objective, means, objective
 from .penalty import NONE, Penalty, both
@@ -103,7 +103,7 @@ def semi_nmf(
         ConfigError: A or the start is not finite or of another shape, or an argument is outside its range.
     """
     A, V, weight = entries(A, weights, missing)
-    check_matrix(A)
+    check_matrix(A, nan=REMEDY)
     require(update in UPDATES, "update", f"one of {', '.join(UPDATES)}", update)
     regularisation, penalties = regularisation or Regularisation(), both(penalty)
     require(penalties[1].l1 == 0, "penalty", "of W l2 alone, because W has any sign", penalties[1])

@@ -14,7 +14,7 @@ from ..kernels.coordinates import coordinate_descent
 from .bias import affine, split_bias
 from .divergence import code_part
 from .driver import Result, Stopping, iterate
-from .entries import check_positive, entries
+from .entries import REMEDY, check_positive, entries
 from .inputs import Pair, Units, check_matrix, unit
 from .objective import BETAS, Objective
 from .semi_nmf import products
@@ -61,7 +61,7 @@ def transform(
     require(beta in BETAS, "beta", "0, 1 or 2", beta)
     require(beta == 2 or not bias, "bias", "False for beta < 2", bias)
     remedy = None if beta == 2 else "use beta=2, which allows them"
-    check_matrix(A, negative=remedy)
+    check_matrix(A, negative=remedy, nan=REMEDY)
     check_matrix(W, "W", like=A, negative=remedy)
     rank = len(W) - bias
     require(rank >= 1, "W", "of at least one row besides the bias", tuple(W.shape))
