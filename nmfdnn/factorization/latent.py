@@ -26,7 +26,7 @@ class Latent:
 
     ½‖T − ẐW‖² bounds ½‖A − f(ẐW)‖² from above. It is the same, so that a step towards T cannot raise the
     objective, if T is ẐW wherever that is below zero: that T, which wakes nothing up, serves after a step
-    that was not taken.
+    that was not taken. Entries of A below zero are targets of zero, and there the bound does not hold.
 
     Attributes:
         nonnegative: Z ≥ 0, a code at a time; False leaves codes free, by least squares.

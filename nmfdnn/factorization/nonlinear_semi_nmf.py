@@ -77,9 +77,9 @@ def nonlinear_semi_nmf(
         generator: source of all randomness, on the device of A; default a new one with seed 0.
         kernels: element-wise backend of an `Alternation`.
 
-    A `Latent` iteration never raises the objective by more than rounding; an `Alternation`'s can rise (see
-    `nonlinear_least_squares`), and λ_W and λ_Z shrink at every step. What is returned is the best of all
-    checks, so for an `Alternation` a small `check_every` finds a better one.
+    For A ≥ 0 a `Latent` iteration never raises the objective by more than rounding; an `Alternation`'s can
+    rise (see `nonlinear_least_squares`), and λ_W and λ_Z shrink at every step. What is returned is the best
+    of all checks, so for an `Alternation` a small `check_every` finds a better one.
 
     Rows of A may be shared out over ranks (`nmfdnn.parallel`): each then gets its rows of Z, and all get W.
 
