@@ -220,6 +220,100 @@ def accelerated_hals(A: Array, Z: Array, W: Array, times: int, iterations: int) 
     return found
 
 
+def divergence(A: Array, B: Array, beta: int, V: Array | None = None) -> float:
+    """Σ V d_β(A | B), entry by entry; β = 2, 1 (0 log 0 = 0) or 0."""
+    total = 0.0
+    for index, a in np.ndenumerate(A):
+        b, v = B[index], 1.0 if V is None else V[index]
+        if v == 0:
+            continue
+        if beta == 2:
+            total += v * (a - b) ** 2 / 2
+        elif beta == 1:
+            total += v * ((a * np.log(a / b) if a > 0 else 0.0) - a + b)
+        else:
+            total += v * (a / b - np.log(a / b) - 1)
+    return float(total)
+
+
+Levels = tuple[tuple[float, float], tuple[float, float]]
+"""(λ₁, λ₂) of Z and of W."""
+FREE: Levels = ((0.0, 0.0), (0.0, 0.0))
+
+
+def levels(A: Array, penalties: Levels, beta: int = 2, V: Array | None = None, semi: bool = False) -> Levels:
+    """λ₁ and λ₂ of Z and W for (l1, l2) of both, in the unit of the data."""
+    V = np.ones_like(A) if V is None else V
+    s = np.sqrt(np.sum(V * A**2) / np.sum(V))
+    units = (1.0, s) if semi else (np.sqrt(s), np.sqrt(s))
+    count = V.sum(1).mean(), V.sum(0).mean()
+    (z1, z2), (w1, w2) = penalties
+    size = count[0] * s**beta, count[1] * s**beta
+    return (
+        (z1 * size[0] / units[0], z2 * size[0] / units[0] ** 2),
+        (w1 * size[1] / units[1], w2 * size[1] / units[1] ** 2),
+    )
+
+
+def penalised(
+    A: Array, Z: Array, W: Array, beta: int = 2, V: Array | None = None, penalty: Levels = FREE
+) -> float:
+    """Σ V d_β(A | ẐW) + λ₁‖Z‖₁ + ½λ₂‖Z‖² + λ₁‖W‖₁ + ½λ₂‖W‖²; a bias is not penalised."""
+    k = Z.shape[1]
+    value = divergence(A, hat(Z, len(W) > k) @ W, beta, V)
+    return value + sum(
+        l1 * np.abs(F).sum() + l2 * np.sum(F**2) / 2 for F, (l1, l2) in zip((Z, W[:k]), penalty, strict=True)
+    )
+
+
+def slopes(
+    A: Array, Z: Array, W: Array, beta: int = 2, V: Array | None = None, penalty: Levels = FREE
+) -> tuple[Array, Array]:
+    """The gradient of `penalised` for nonnegative factors: by Z and by W."""
+    V = np.ones_like(A) if V is None else V
+    B = Z @ W
+    D = np.where(V > 0, V * (B - A) / np.where(V > 0, B, 1.0) ** (2 - beta), 0.0)
+    (z1, z2), (w1, w2) = penalty
+    return D @ W.T + z1 + z2 * Z, Z.T @ D + w1 + w2 * W
+
+
+def fevotte(
+    A: Array, Z: Array, W: Array, beta: int, V: Array | None = None, penalty: Levels = FREE
+) -> tuple[Array, Array]:
+    """Z, then W times (descent/ascent part of the gradient)^γ (Févotte & Idier 2011; Tan & Févotte 2013)."""
+    V = np.ones_like(A) if V is None else V
+    power = [1 / (3 - beta) if l2 > 0 else {0: 0.5, 1: 1, 2: 1}[beta] for _, l2 in penalty]
+    (z1, z2), (w1, w2) = penalty
+    B = Z @ W
+    up, down = (V * B ** (beta - 1)) @ W.T, (V * A * B ** (beta - 2)) @ W.T
+    Z = Z * quotient(down, up + z1 + z2 * Z) ** power[0]
+    B = Z @ W
+    up, down = Z.T @ (V * B ** (beta - 1)), Z.T @ (V * A * B ** (beta - 2))
+    return Z, W * quotient(down, up + w1 + w2 * W) ** power[1]
+
+
+def completed(
+    A: Array, Z: Array, W: Array, V: Array, times: int, iterations: int, penalty: Levels = FREE
+) -> list[tuple]:
+    """(Z, W, whether the step was taken) after each NMF step towards VA + (1 − V)ZW."""
+    found, restarts, eye = [], Restarts(0.5), np.eye(len(W))
+    (z1, z2), (w1, w2) = penalty
+    last = beyond = (Z, W)
+    for _ in range(iterations):
+        z, w = beyond
+        T = V * A + (1 - V) * (z @ w)
+        z = sweeps(z.T, w @ T.T - z1, w @ w.T + z2 * eye, times).T
+        w = sweeps(w, z.T @ T - w1, z.T @ z + w2 * eye, times)
+        taken, before = restarts.takes(penalised(A, z, w, 2, V, penalty)), last
+        if taken:
+            beyond = tuple(relu(F + restarts.beta * (F - G)) for F, G in zip((z, w), before, strict=True))
+            last = (z, w)
+        else:
+            beyond = last
+        found.append((*last, taken))
+    return found
+
+
 def latent(A: Array, Z: Array, W: Array, bias: bool, times: int, iterations: int) -> list[tuple]:
     """(Z, W, whether the step was taken) after each iteration towards latent targets; no sweeps: free."""
     k, found, restarts = Z.shape[1], [], Restarts(0.7)

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from nmfdnn.factorization import RankChoice
 from nmfdnn.views.figures import (
     CLASSES,
     UNITS,
@@ -18,6 +19,7 @@ from nmfdnn.views.figures import (
     mistakes_figure,
     parts_figure,
     pixels,
+    rank_figure,
     reconstruction_figure,
     weights_figure,
 )
@@ -267,3 +269,23 @@ def test_parts_of_both_signs_are_drawn_around_zero() -> None:
 )
 def test_which_shapes_can_be_drawn(shape: tuple[int, ...] | None, drawable: bool) -> None:
     assert is_image(shape) is drawable
+
+
+@pytest.mark.parametrize("zero", [False, True])
+@pytest.mark.parametrize("ranks", [(3,), (1, 2, 3, 5), tuple(range(1, 200))], ids=len)
+def test_the_choice_of_a_rank_shows_every_fold_its_mean_and_the_rank(
+    ranks: tuple[int, ...], zero: bool
+) -> None:
+    errors = torch.rand(len(ranks), 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0)) * 1e-9
+    errors[0, 0] *= not zero
+    figure = rank_figure(RankChoice(ranks, errors, ranks[-1]))
+    (axes,) = figure.axes
+    *folds, mean, chosen, _ = axes.lines
+    assert [tuple(line.get_xdata()) for line in folds] == [ranks] * 3
+    np.testing.assert_array_equal([line.get_ydata() for line in folds], errors.T)
+    np.testing.assert_allclose(mean.get_ydata(), errors.mean(1))
+    assert set(chosen.get_xdata()) == {ranks[-1]}
+    assert axes.get_yscale() == ("linear" if zero else "log")
+    assert all(float(tick).is_integer() for tick in axes.get_xticks())
+    assert str(ranks[-1]) in axes.get_title()
+    assert max(pixels(figure).shape) < LIMIT

@@ -3,12 +3,16 @@
 ======================================  ================================  =====================
 function                                objective                         constraints
 ======================================  ================================  =====================
-`nmf`                                   ½‖A − ZW‖²                        Z ≥ 0, W ≥ 0
-`semi_nmf`                              ½‖A − ZW‖²                        Z ≥ 0, W free
+`nmf`                                   ½‖A − ZW‖² or ΣV d_β(A | ZW)      Z ≥ 0, W ≥ 0
+`semi_nmf`                              ½‖A − ZW‖² or ½ΣV(A − ZW)²        Z ≥ 0, W free
 `nonlinear_semi_nmf`                    ½‖A − f(ZW)‖², f = ReLU           Z ≥ 0 or free, W free
-`transform`                             ½‖A − ZW‖²                        W given, Z ≥ 0
+`transform`                             ½‖A − ZW‖² or ΣV d_β(A | ZW)      W given, Z ≥ 0
 `nonlinear_least_squares`               ½‖B − f(AW)‖² or ½‖B − f(ZA)‖²    W free or Z ≥ 0
 ======================================  ================================  =====================
+
+V (n × m) are weights of entries, zero for what is missing; d_β is half the square (β = 2), Kullback &
+Leibler's divergence (1) or Itakura & Saito's (0); a `Penalty` adds l1 and l2 norms of Z and W. `choose_rank`
+finds k by entries that are held out.
 
 The same code runs in float32 and float64, on CPU and CUDA, without autograd, on data in any unit. Every
 function returns a `Result`; the single updates (`*_step`) are public for those who build their own
@@ -16,23 +20,23 @@ alternations: they check nothing, and what they multiply must be representable. 
 `split_bias` are plain tensor expressions, through which autograd can pass.
 """
 
+from .bias import affine, augmented, split_bias
 from .driver import Result, Stopping
 from .inputs import Pair
 from .latent import Latent
 from .least_squares import code_step, nonlinear_least_squares, weight_factors, weight_step
 from .nmf import hals_step, multiplicative_step, nmf
 from .nonlinear_semi_nmf import Alternation, nonlinear_semi_nmf, nonlinear_semi_nmf_step
+from .penalty import Penalty
+from .rank_choice import RankChoice, choose_rank
 from .semi_nmf import (
     Regularisation,
-    affine,
-    augmented,
     exact_code_step,
     improved_weights,
     least_squares_weights,
     multiplicative_code_step,
     semi_nmf,
     semi_nmf_step,
-    split_bias,
 )
 from .transform import transform
 
@@ -40,11 +44,14 @@ __all__ = [
     "Alternation",
     "Latent",
     "Pair",
+    "Penalty",
+    "RankChoice",
     "Regularisation",
     "Result",
     "Stopping",
     "affine",
     "augmented",
+    "choose_rank",
     "code_step",
     "exact_code_step",
     "hals_step",

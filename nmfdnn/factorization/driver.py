@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -45,8 +46,8 @@ class Stopping:
     Attributes:
         max_iterations: upper bound on the iterations, ≥ 0.
         tolerance: stop when the objective has fallen by no more than this fraction of ½‖A‖² since the last
-            check, to the least so far. A rise stops nothing, unless it is rounding: ½ε‖A‖‖R‖ for the residual
-            R. 0 runs all iterations.
+            check, to the least so far; elsewhere than with squares see `Objective.size`. A rise stops
+            nothing, unless it is rounding: ½ε‖A‖‖R‖ for the residual R. 0 runs all iterations.
         check_every: iterations between two evaluations of the objective (each costs about one iteration and,
             on CUDA, one synchronisation), ≥ 1.
         callback: called as callback(iteration, Pair(Z, W), objective) at every check; returning True stops.
@@ -63,6 +64,42 @@ class Stopping:
         require_whole(self.check_every, "check_every", 1)
 
 
+class Objective(Protocol):
+    """What `iterate` watches; all numbers count in units of A and of `weight`.
+
+    Attributes:
+        beta: the objective of cA is c^β times that of A.
+        weight: unit of the objective beside that.
+    """
+
+    beta: int
+    weight: float
+
+    def value(self, pair: Pair) -> Tensor:
+        """The objective at a pair; 0-d, float64."""
+
+    def size(self) -> float:
+        """What a tolerance counts in."""
+
+
+@dataclass(frozen=True)
+class SquaredError:
+    """½‖A − fit(Z, W)‖². What `fit` returns is overwritten."""
+
+    A: Tensor
+    fit: Callable[[Pair], Tensor]
+    beta: int = 2
+    weight: float = 1.0
+
+    def value(self, pair: Pair) -> Tensor:
+        """See `Objective`."""
+        return half_square(self.fit(pair).sub_(self.A))
+
+    def size(self) -> float:
+        """½‖A‖²."""
+        return float(half_square(self.A))
+
+
 def iterate(
     A: Tensor,
     start: Pair,
@@ -72,10 +109,9 @@ def iterate(
     units: Units | None = None,
     *,
     ridge: bool = False,
+    objective: Objective | None = None,
 ) -> Result:
-    """Repeat `step` from `start` until `stopping` says so, for the objective ½‖A − fit(Z, W)‖².
-
-    What `fit` returns is overwritten.
+    """Repeat `step` from `start` until `stopping` says so, for `objective`; default `SquaredError(A, fit)`.
 
     A and the start are in `units`, what is returned or handed to a callback is in the user's. An iteration
     whose objective is not finite ends the run as "diverged", so nothing that was computed is lost.
@@ -83,20 +119,17 @@ def iterate(
     Raises:
         ConfigError: the objective is not finite at the start, or a factor is too large for its type.
     """
-    units = units or Units()
-
-    def objective(pair: Pair) -> float:
-        return float(half_square(fit(pair).sub_(A)))
+    units, watched = units or Units(), objective or SquaredError(A, fit)
 
     def user(value: float) -> float:
-        return value * units.A * units.A
+        return math.prod([value, *[units.A] * watched.beta, watched.weight])
 
-    values = [objective(start)]
+    values = [float(watched.value(start))]
     if not math.isfinite(values[0]):
         raise ConfigError(
             "the objective is not finite at the start: Z or W is too large for the data, scale it down"
         )
-    size, eps = float(half_square(A)), torch.finfo(A.dtype).eps
+    size, eps = watched.size(), torch.finfo(A.dtype).eps
     least, best, seen = math.inf if ridge else values[0], start, 0
     pair, done, ended = start, 0, "max_iterations"
     while done < stopping.max_iterations:
@@ -104,7 +137,7 @@ def iterate(
         try:
             for _ in range(block):
                 pair = step(pair)
-            value = objective(pair)
+            value = float(watched.value(pair))
         except NotFiniteError:
             value = math.nan
         if not math.isfinite(value):
@@ -112,7 +145,7 @@ def iterate(
             break
         done += block
         values.append(value)
-        rounding = eps * math.sqrt(size * value)
+        rounding = eps * (math.sqrt(size * value) if watched.beta == 2 else size)
         settled = value <= least + rounding and -rounding <= values[-2] - value <= stopping.tolerance * size
         if value <= least:
             least, best, seen = value, pair, done

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Protocol
+
 import torch
 from torch import Tensor
+
+from .inputs import Pair
 
 GROWTH, CEILING_GROWTH, BACKOFF = 1.05, 1.01, 1.5
 """Of β, and of its ceiling, after a step that was taken; what β is divided by else."""
@@ -45,3 +49,41 @@ class Momentum:
 def chosen(keep: Tensor, new: tuple[Tensor, ...], old: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
     """`new` where `keep` (0-d, bool), else `old`, tensor by tensor."""
     return tuple(torch.where(keep, a, b) for a, b in zip(new, old, strict=True))
+
+
+class Descent(Protocol):
+    """A step that does not raise an objective from where extrapolation has not led."""
+
+    def end(self, pair: Pair, plain: Tensor) -> Pair:
+        """Where the step from this pair ends; `plain` (0-d, bool): the pair is the last one taken."""
+
+    def value(self, pair: Pair) -> Tensor:
+        """The objective; 0-d, float64."""
+
+
+class Extrapolated:
+    """Steps of a descent, each carried on along its move, where that lowers the objective.
+
+    A new object for each run: it remembers the move.
+    """
+
+    def __init__(
+        self, like: Tensor, descent: Descent, nonnegative: tuple[bool, bool], start: float = 0.5
+    ) -> None:
+        """Of (Z, W) those that are `nonnegative` are projected; `like` has their type and device."""
+        self.descent, self.floor = descent, [0.0 if sign else -torch.inf for sign in nonnegative]
+        self.momentum = Momentum(like, start)
+        self.taken: tuple[Tensor, ...] = ()
+        self.beyond: tuple[Tensor, ...] = ()
+
+    def __call__(self, pair: Pair) -> Pair:
+        """The next pair taken, which is the last one again where the move had gone too far."""
+        if not self.taken:
+            self.taken = self.beyond = tuple(pair)
+        end = self.descent.end(Pair(*self.beyond), self.momentum.beta == 0)
+        keep = self.momentum.judge(self.descent.value(end))
+        moves = zip(end, self.taken, self.floor, strict=True)
+        moved = tuple(self.momentum.beyond(new, old).clamp_min_(floor) for new, old, floor in moves)
+        self.beyond = chosen(keep, moved, self.taken)
+        self.taken = chosen(keep, tuple(end), self.taken)
+        return Pair(*self.taken)

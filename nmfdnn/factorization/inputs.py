@@ -73,6 +73,7 @@ def check_matrix(
     like: Tensor | None = None,
     shape: tuple[int, int] | None = None,
     negative: str | None = None,
+    nan: str = "",
 ) -> None:
     """Raise a `ConfigError` unless A is a non-empty, finite, dense matrix in float32 or float64.
 
@@ -82,6 +83,7 @@ def check_matrix(
         like: a matrix whose type and device it must have.
         shape: the shape it must have.
         negative: the remedy for negative entries, where they are not allowed.
+        nan: what else can be done about NaN.
     """
     check_dense(A, name)
     if shape is not None:
@@ -92,7 +94,7 @@ def check_matrix(
             f"convert it with {name}.to(A)"
         )
     if not torch.isfinite(A).all():
-        raise ConfigError(f"{name} holds NaN or infinite entries: remove or replace them first")
+        raise ConfigError(f"{name} holds NaN or infinite entries: remove or replace them first{nan}")
     if negative is not None and bool((A < 0).any()):
         raise ConfigError(f"{name} has negative entries: {negative}")
 

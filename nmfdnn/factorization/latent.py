@@ -13,10 +13,11 @@ from torch import Tensor
 
 from ..errors import require_whole
 from ..linalg import cholesky, delta_floor, eigenvalue_bound
+from .bias import split_bias
 from .driver import half_square
-from .extrapolation import Momentum, chosen
+from .extrapolation import Extrapolated
 from .inputs import Pair
-from .semi_nmf import exact_code_step, improved_weights, products, split_bias
+from .semi_nmf import exact_code_step, improved_weights, products
 
 
 @dataclass(frozen=True)
@@ -25,7 +26,7 @@ class Latent:
 
     ½‖T − ẐW‖² bounds ½‖A − f(ẐW)‖² from above. It is the same, so that a step towards T cannot raise the
     objective, if T is ẐW wherever that is below zero: that T, which wakes nothing up, serves after a step
-    that was not taken.
+    that was not taken. Entries of A below zero are targets of zero, and there the bound does not hold.
 
     Attributes:
         nonnegative: Z ≥ 0, a code at a time; False leaves codes free, by least squares.
@@ -39,39 +40,34 @@ class Latent:
         require_whole(self.sweeps, "sweeps", 1)
 
 
-class LatentStep:
-    """W, then Z, then further along their move (Seraghiti et al. 2023), where that lowers ½‖A − f(ẐW)‖².
+def latent_step(A: Tensor, bias: bool, how: Latent) -> Extrapolated:
+    """The steps of one run."""
+    return Extrapolated(A, LatentDescent(A, bias, how), (how.nonnegative, False), 0.7)
 
-    It never rises by more than rounding. A new object for each run: it remembers the move.
-    """
+
+class LatentDescent:
+    """W, then Z, to be carried on along their move (Seraghiti et al. 2023) where ½‖A − f(ẐW)‖² falls."""
 
     def __init__(self, A: Tensor, bias: bool, how: Latent) -> None:
         self.A, self.bias, self.how = A, bias, how
-        self.momentum = Momentum(A, 0.7)
-        self.taken: tuple[Tensor, ...] = ()
-        self.beyond: tuple[Tensor, ...] = ()
         # Matrices of the size of A that serve every step: new ones would cost more than their products.
         self.V, self.T, self.goal = torch.empty_like(A), torch.empty_like(A), A.relu()
         self.zero = A <= 0
         self.below = torch.empty_like(self.zero)
 
-    def __call__(self, pair: Pair) -> Pair:
-        """The next pair taken, which is the last one again where the move had gone too far."""
-        if not self.taken:
-            self.taken = self.beyond = tuple(pair)
-        Z, W = self.beyond
-        V = self._fit(Z, W)
-        below = torch.le(V, 0, out=self.below).logical_and_(self.zero | (self.momentum.beta == 0))
+    def end(self, pair: Pair, plain: Tensor) -> Pair:
+        """A step towards the latent targets."""
+        V = self._fit(*pair)
+        below = torch.le(V, 0, out=self.below).logical_and_(self.zero | plain)
         T = torch.where(below, V, self.goal, out=self.T)
-        W = improved_weights(T, Pair(Z, W), self.bias)
-        Z = exact_code_step(T, Z, W, sweeps=self.how.sweeps) if self.how.nonnegative else free_codes(T, Z, W)
-        keep = self.momentum.judge(half_square(self._fit(Z, W).relu_().sub_(self.A)))
-        beyond_Z, beyond_W = (self.momentum.beyond(*move) for move in zip((Z, W), self.taken, strict=True))
+        W = improved_weights(T, pair, self.bias)
         if self.how.nonnegative:
-            beyond_Z.clamp_min_(0)
-        self.beyond = chosen(keep, (beyond_Z, beyond_W), self.taken)
-        self.taken = chosen(keep, (Z, W), self.taken)
-        return Pair(*self.taken)
+            return Pair(exact_code_step(T, pair.Z, W, sweeps=self.how.sweeps), W)
+        return Pair(free_codes(T, pair.Z, W), W)
+
+    def value(self, pair: Pair) -> Tensor:
+        """½‖A − f(ẐW)‖²."""
+        return half_square(self._fit(*pair).relu_().sub_(self.A))
 
     def _fit(self, Z: Tensor, W: Tensor) -> Tensor:
         W, b = split_bias(W, Z.shape[1])

@@ -1,4 +1,4 @@
-"""NMF: min ½‖A − ZW‖² over Z ≥ 0, W ≥ 0.
+"""NMF: min ½‖A − ZW‖² over Z ≥ 0, W ≥ 0; other divergences, weights of entries and penalties.
 
 Legend: A (n × m) nonnegative data, rows are samples; Z (n × k) codes; W (k × m) parts.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -16,8 +17,13 @@ from ..errors import require, require_whole
 from ..kernels import REFERENCE, Kernels
 from ..kernels.coordinates import coordinate_descent
 from .accelerated import AcceleratedHALS
+from .completion import completed
+from .divergence import divergence_step
 from .driver import Result, Stopping, iterate
+from .entries import REMEDY, check_positive, entries
 from .inputs import Pair, Units, check_matrix, source, two, unit
+from .objective import BETAS, Objective, objective
+from .penalty import NONE, Penalty, both
 from .starts import sample, starting_pair
 
 UPDATES = ("multiplicative", "hals")
@@ -34,12 +40,16 @@ def nmf(
     A: Tensor,
     rank: int,
     *,
-    update: str = "accelerated",
+    update: str | None = None,
     start: str | tuple[Tensor, Tensor] = "nndsvda",
     subsample: int | None = None,
     stopping: Stopping | None = None,
     generator: torch.Generator | None = None,
     kernels: Kernels = REFERENCE,
+    weights: Tensor | None = None,
+    missing: str | None = None,
+    beta: int = 2,
+    penalty: Penalty | tuple[Penalty, Penalty] | None = None,
 ) -> Result:
     """Nonnegative factors Z (n × rank), W (rank × m) with A ≈ ZW.
 
@@ -47,7 +57,8 @@ def nmf(
         A: n × m, nonnegative, in any unit: c²A gives the factors of A times c.
         rank: number of parts k ≥ 1.
         update: "accelerated" (HALS with several sweeps on each product, extrapolated; Gillis & Glineur 2012,
-            Ang & Gillis 2019), "hals" (Cichocki & Phan 2009) or "multiplicative" (Lee & Seung 2001).
+            Ang & Gillis 2019), "hals" (Cichocki & Phan 2009) or "multiplicative" (Lee & Seung 2001; Févotte &
+            Idier 2011). Default: "accelerated"; "multiplicative" for β < 2, which has no other.
         start: "random" (uniform, scaled to the mean of A), "nndsvd" (zeros stay zero under multiplicative
             updates), "nndsvda" (zeros filled with the mean), "nndsvdar" (filled with small random values;
             Boutsidis & Gallopoulos 2008), or a given pair (Z, W). Means count in units of the largest entry.
@@ -57,51 +68,87 @@ def nmf(
             It gains most where rows are alike in distribution; where they are not, the rest mends the start.
         stopping: when to end; default `Stopping()`. It counts iterations on all rows.
         generator: source of all randomness, on the device of A; default a new one with seed 0.
-        kernels: element-wise backend of "multiplicative", see `nmfdnn.kernels`.
+        kernels: element-wise backend of "multiplicative" on ½‖A − ZW‖², see `nmfdnn.kernels`.
+        weights: how much each entry of A counts, n × m, ≥ 0, or a boolean mask of those that count. What A
+            holds where nothing counts has no influence. Not with "hals". See `completion.Completion`.
+        missing: "nan": entries that are NaN do not count.
+        beta: the divergence that is minimised: 2 is ½‖A − ZW‖², 1 Kullback & Leibler's, 0 Itakura & Saito's,
+            which needs A > 0 where it counts; see `objective.Objective`.
+        penalty: on both factors alike, or a pair (of Z, of W), which must both say something.
 
-    No update increases ½‖A − ZW‖² by more than rounding. Not guaranteed: a global minimum.
+    The objective is Σ V d_β(A | ZW) and the penalties; no update increases it by more than rounding. A row or
+    column in which nothing counts says nothing about its factor. Not guaranteed: a global minimum.
 
     Rows of A may be shared out over ranks (`nmfdnn.parallel`): each then gets its rows of Z, and all get W.
 
     Raises:
         ConfigError: A is not a finite nonnegative matrix, or an argument is outside its range.
     """
-    check_matrix(A, negative="shift or clip it, or use semi_nmf, which allows them")
+    A, V, weight = entries(A, weights, missing)
+    check_matrix(A, negative="shift or clip it, or use semi_nmf, which allows them", nan=REMEDY)
     rank = require_whole(rank, "rank", 1)
     few = max(1000, 20 * rank) if subsample is None else require_whole(subsample, "subsample", 0)
-    require(update in SOLVERS, "update", f"one of {', '.join(SOLVERS)}", update)
+    require(beta in BETAS, "beta", "0, 1 or 2", beta)
+    update = _update(update, beta, V)
+    check_positive(A, V, beta)
     u = unit(A)
-    A = A / u
+    goal = objective(A / u, V, weight, beta, both(penalty), (0.5, 0.5))
     if isinstance(start, str):
         source_ = source(generator, A.device)
         few = few if update == "accelerated" else 0
-        pair, units = _start(A, rank, start, few, source_), Units(u, math.sqrt(u))
+        pair, units = _start(goal, rank, start, few, source_), Units(u, math.sqrt(u))
     else:
         pair = _given_pair(A, rank, start)
-        units = Units(u, _balance(pair) * math.sqrt(u))
+        # A penalty tells (Z, W) from (Zd, W/d).
+        units = Units(u, (1 if any(goal.penalty) else _balance(pair)) * math.sqrt(u))
         pair = units.inner(pair)
-    step = _step(A, update, kernels)
-    return iterate(A, pair, step, lambda pair: pair.Z @ pair.W, stopping or Stopping(), units)
+    step = _step(goal, update, kernels)
+    return iterate(goal.A, pair, step, _fit, stopping or Stopping(), units, objective=goal)
 
 
-def _step(A: Tensor, update: str, kernels: Kernels) -> Callable[[Pair], Pair]:
+def _fit(pair: Pair) -> Tensor:
+    return pair.Z @ pair.W
+
+
+def _update(update: str | None, beta: int, V: Tensor | None) -> str:
+    """The update that is asked for, if it can do this."""
+    update = update or ("accelerated" if beta == 2 else "multiplicative")
+    require(update in SOLVERS, "update", f"one of {', '.join(SOLVERS)}", update)
+    if beta != 2:
+        require(update == "multiplicative", "update", "'multiplicative' for beta < 2", update)
+    if V is not None:
+        require(update != "hals", "update", "another one with weights of entries", update)
+    return update
+
+
+def _step(goal: Objective, update: str, kernels: Kernels) -> Callable[[Pair], Pair]:
     if update == "accelerated":
-        return AcceleratedHALS(A, SWEEPS)
-    step = multiplicative_step if update == "multiplicative" else hals_step
-    return lambda pair: step(A, pair, kernels)
+        if goal.V is None:
+            return AcceleratedHALS(goal.A, SWEEPS, goal.penalty)
+        sweeps = partial(hals_step, kernels=kernels, penalty=goal.penalty, sweeps=SWEEPS, fused=True)
+        return completed(goal, sweeps, (True, True))
+    if update == "hals":
+        return lambda pair: hals_step(goal.A, pair, kernels, goal.penalty)
+    if goal.beta == 2 and goal.V is None and not any(goal.penalty):
+        return lambda pair: multiplicative_step(goal.A, pair, kernels)
+    return lambda pair: divergence_step(goal, pair)
 
 
-def _start(A: Tensor, rank: int, start: str, few: int, generator: torch.Generator) -> Pair:
+def _start(goal: Objective, rank: int, start: str, few: int, generator: torch.Generator) -> Pair:
     """`starting_pair`, or where A has twice `few` rows, W fitted to `few` of them and codes for it."""
-    rows = sample(A, few, generator)
+    A = goal.filled()
+    rows = sample(torch.arange(len(A), device=A.device), few, generator)
     if rows is None:
         return starting_pair(A, rank, start, generator)
-    pair = starting_pair(rows, rank, start, generator)
-    W = iterate(rows, pair, AcceleratedHALS(rows, SWEEPS), lambda pair: pair.Z @ pair.W, FIRST).W
+    part = goal.rows(rows)
+    pair = starting_pair(A[rows], rank, start, generator)
+    step = _step(part, "accelerated", REFERENCE)
+    W = iterate(part.A, pair, step, _fit, FIRST, objective=part).W
     # What these rows lack must not be lost to the others: zero codes and zero parts would keep each other.
     spread = torch.rand(W.shape, generator=generator, dtype=W.dtype, device=W.device)
     W = torch.maximum(W, 0.02 * W.mean() * spread)
-    return Pair(coordinate_descent(A.new_zeros(rank, len(A)), W @ A.T, W @ W.T, 2 * SWEEPS).T, W)
+    C, G = goal.penalty[0].normal(W @ A.T, W @ W.T)
+    return Pair(coordinate_descent(A.new_zeros(rank, len(A)), C, G, 2 * SWEEPS).T, W)
 
 
 @torch.no_grad()
@@ -116,14 +163,22 @@ def multiplicative_step(A: Tensor, pair: Pair, kernels: Kernels = REFERENCE) -> 
 
 
 @torch.no_grad()
-def hals_step(A: Tensor, pair: Pair, kernels: Kernels = REFERENCE) -> Pair:
-    """One sweep of exact updates of each column of Z, then of each row of W (Cichocki & Phan 2009).
+def hals_step(
+    A: Tensor,
+    pair: Pair,
+    kernels: Kernels = REFERENCE,
+    penalty: tuple[Penalty, Penalty] = (NONE, NONE),
+    sweeps: int = 1,
+    fused: bool = False,
+) -> Pair:
+    """Sweeps of exact updates of each column of Z, then of each row of W (Cichocki & Phan 2009).
 
-    Plain tensors; `kernels` is not used.
+    Plain tensors, or `fused`; `kernels` is not used. The penalties are levels λ.
     """
-    Z = coordinate_descent(pair.Z.T, pair.W @ A.T, pair.W @ pair.W.T, fused=False).T
-    C, G = parallel.totals(Z.T @ A, Z.T @ Z)
-    return Pair(Z, coordinate_descent(pair.W, C, G, fused=False))
+    Z, W = pair
+    Z = coordinate_descent(Z.T, *penalty[0].normal(W @ A.T, W @ W.T), sweeps, fused=fused).T
+    C, G = penalty[1].normal(*parallel.totals(Z.T @ A, Z.T @ Z))
+    return Pair(Z, coordinate_descent(W, C, G, sweeps, fused=fused))
 
 
 def _given_pair(A: Tensor, rank: int, start: tuple[Tensor, Tensor]) -> Pair:

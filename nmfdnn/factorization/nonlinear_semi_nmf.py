@@ -16,7 +16,7 @@ from ..kernels import REFERENCE, Kernels
 from ..linalg import factor_unchecked
 from .driver import Result, Stopping, iterate
 from .inputs import Pair, check_matrix
-from .latent import Latent, LatentStep
+from .latent import Latent, latent_step
 from .least_squares import code_step, weight_factors, weight_step
 from .semi_nmf import Regularisation, affine, augmented, starting_pair
 
@@ -77,9 +77,9 @@ def nonlinear_semi_nmf(
         generator: source of all randomness, on the device of A; default a new one with seed 0.
         kernels: element-wise backend of an `Alternation`.
 
-    A `Latent` iteration never raises the objective by more than rounding; an `Alternation`'s can rise (see
-    `nonlinear_least_squares`), and λ_W and λ_Z shrink at every step. What is returned is the best of all
-    checks, so for an `Alternation` a small `check_every` finds a better one.
+    For A ≥ 0 a `Latent` iteration never raises the objective by more than rounding; an `Alternation`'s can
+    rise (see `nonlinear_least_squares`), and λ_W and λ_Z shrink at every step. What is returned is the best
+    of all checks, so for an `Alternation` a small `check_every` finds a better one.
 
     Rows of A may be shared out over ranks (`nmfdnn.parallel`): each then gets its rows of Z, and all get W.
 
@@ -115,7 +115,7 @@ def _step(
     A: Tensor, bias: bool, how: Latent | Alternation, regularisation: Regularisation, kernels: Kernels
 ) -> Callable[[Pair], Pair]:
     if isinstance(how, Latent):
-        return LatentStep(A, bias, how)
+        return latent_step(A, bias, how)
     return lambda pair: nonlinear_semi_nmf_step(A, pair, bias, how, regularisation, kernels)
 
 

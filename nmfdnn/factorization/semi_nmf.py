@@ -1,4 +1,4 @@
-"""Semi-NMF: min ½‖A − ZW‖² over Z ≥ 0, W free.
+"""Semi-NMF: min ½‖A − ZW‖² over Z ≥ 0, W free; weights of entries and penalties.
 
 Legend: A (n × m) data of any sign, rows are samples; Z (n × k) codes; W (k × m) weights, with a bias row
 (k + 1) × m; Ẑ = [Z 1] the codes with a column of ones where there is a bias, else Z.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -17,8 +18,13 @@ from ..errors import require, require_whole
 from ..kernels import REFERENCE, Kernels
 from ..kernels.coordinates import coordinate_descent
 from ..linalg import check_method, cholesky, delta_floor, eigenvalue_bound, factor_unchecked, gram
+from .bias import affine, augmented, split_bias
+from .completion import completed
 from .driver import Result, Stopping, iterate
+from .entries import REMEDY, entries
 from .inputs import Pair, Units, check_matrix, source, two, unit
+from .objective import Objective, means, objective
+from .penalty import NONE, Penalty, both
 from .starts import semi_nonnegative, uniform
 
 UPDATES = ("exact", "multiplicative")
@@ -61,6 +67,9 @@ def semi_nmf(
     stopping: Stopping | None = None,
     generator: torch.Generator | None = None,
     kernels: Kernels = REFERENCE,
+    weights: Tensor | None = None,
+    missing: str | None = None,
+    penalty: Penalty | tuple[Penalty, Penalty] | None = None,
 ) -> Result:
     """Codes Z ≥ 0 (n × rank) and free weights W with A ≈ ẐW: W by least squares, then Z.
 
@@ -78,47 +87,65 @@ def semi_nmf(
         stopping: when to end; default `Stopping()`.
         generator: source of all randomness, on the device of A; default a new one with seed 0.
         kernels: element-wise backend of "multiplicative".
+        weights: how much each entry of A counts, as in `nmf`; not with λ_W. A starts with means of columns
+            where nothing counts.
+        missing: "nan": entries that are NaN do not count.
+        penalty: on both factors alike, or a pair (of Z, of W), which must both say something; on W, which has
+            any sign, l2 only, and none on its bias. With "exact".
 
-    With λ_W = 0 no half-step increases ½‖A − ẐW‖² by more than rounding (for the multiplicative one: Ding, Li
-    & Jordan 2010, theorem 3); damping by λ_Z makes the code steps smaller without moving their fixed points.
+    With λ_W = 0 no half-step increases the objective, ½ΣV(A − ẐW)² and the penalties, by more than rounding
+    (for the multiplicative one: Ding, Li & Jordan 2010, theorem 3); damping by λ_Z makes the code steps
+    smaller without moving their fixed points.
 
     Rows of A may be shared out over ranks (`nmfdnn.parallel`): each then gets its rows of Z, and all get W.
 
     Raises:
         ConfigError: A or the start is not finite or of another shape, or an argument is outside its range.
     """
-    check_matrix(A)
+    A, V, weight = entries(A, weights, missing)
+    check_matrix(A, nan=REMEDY)
     require(update in UPDATES, "update", f"one of {', '.join(UPDATES)}", update)
-    regularisation = regularisation or Regularisation()
+    regularisation, penalties = regularisation or Regularisation(), both(penalty)
+    require(penalties[1].l1 == 0, "penalty", "of W l2 alone, because W has any sign", penalties[1])
+    require(update == "exact" or not any(penalties), "update", "'exact' with a penalty", update)
+    if V is not None:
+        ridge = regularisation.weight_ridge
+        require(ridge == 0, "weight_ridge", "0 with weights of entries (a penalty shrinks, too)", ridge)
     remedy = "clip it at zero, because no step makes them nonnegative where they do not count"
     if start is None:
         start = "svd" if update == "exact" else "random"
-    A, pair, units = starting_pair(A, rank, bias, regularisation, start, generator, negative=remedy)
+    full = A if V is None else Objective(A, V).filled(means(A, V)[1])
+    full, pair, units = starting_pair(full, rank, bias, regularisation, start, generator, negative=remedy)
+    goal = objective(full if V is None else A / units.A, V, weight, 2, penalties, (0, 1))
 
-    def step(pair: Pair) -> Pair:
+    def advance(A: Tensor, pair: Pair) -> Pair:
         if update == "multiplicative":
             return semi_nmf_step(A, pair, bias, regularisation, kernels=kernels)
-        W = improved_weights(A, pair, bias, regularisation.weight_ridge)
-        return Pair(exact_code_step(A, pair.Z, W, regularisation.code_ridge), W)
+        codes, weights = goal.penalty
+        W = improved_weights(A, pair, bias, regularisation.weight_ridge, weights)
+        return Pair(exact_code_step(A, pair.Z, W, regularisation.code_ridge, penalty=codes), W)
 
     return iterate(
-        A,
+        goal.A,
         pair,
-        step,
+        partial(advance, goal.A) if V is None else completed(goal, advance, (True, False)),
         lambda pair: affine(pair.Z, pair.W),
         stopping or Stopping(),
         units,
         ridge=regularisation.weight_ridge > 0,
+        objective=goal,
     )
 
 
 @torch.no_grad()
-def exact_code_step(A: Tensor, Z: Tensor, W: Tensor, damping: float = 0.0, sweeps: int = 4) -> Tensor:
+def exact_code_step(
+    A: Tensor, Z: Tensor, W: Tensor, damping: float = 0.0, sweeps: int = 4, penalty: Penalty = NONE
+) -> Tensor:
     """Each code in turn minimises ½‖A − ẐW‖² + ½λ‖Z − Z₀‖² over Z ≥ 0, λ = `damping` · ḡ, `sweeps` times.
 
-    Z₀ are the codes given, ḡ is the mean diagonal of WWᵀ.
+    Z₀ are the codes given, ḡ is the mean diagonal of WWᵀ; a penalty on Z (a level) is added.
     """
-    C, G = products(A, *split_bias(W, Z.shape[1]))
+    C, G = penalty.normal(*products(A, *split_bias(W, Z.shape[1])))
     if damping > 0:
         level = damping * G.diagonal().mean()
         C, G = C + level * Z.T, G + level * torch.eye(len(G), dtype=G.dtype, device=G.device)
@@ -132,13 +159,16 @@ def products(A: Tensor, W: Tensor, b: Tensor | None) -> tuple[Tensor, Tensor]:
 
 
 @torch.no_grad()
-def improved_weights(A: Tensor, pair: Pair, bias: bool, ridge: float = 0.0) -> Tensor:
+def improved_weights(
+    A: Tensor, pair: Pair, bias: bool, ridge: float = 0.0, penalty: Penalty = NONE
+) -> Tensor:
     """W + (ẐᵀẐ + εI)⁻¹Ẑᵀ(A − ẐW), which never raises ½‖A − ẐW‖²; with λ_W = `ridge` > 0 the ridge solution.
 
-    By Cholesky; ε is what rounding needs, and the fixed point is least squares all the same.
+    By Cholesky; ε is what rounding needs, and the fixed point is least squares all the same. A penalty on W
+    (a level) is added to ½‖A − ẐW‖².
     """
     inputs = augmented(pair.Z, bias)
-    C, G = parallel.totals(inputs.T @ A, gram(inputs))
+    C, G = penalty.normal(*parallel.totals(inputs.T @ A, gram(inputs)), pair.Z.shape[1])
     if ridge > 0:
         return torch.cholesky_solve(C, cholesky(G, ridge * G.diagonal().mean()))
     floor = delta_floor((len(G), len(G)), G.dtype, "cholesky")
@@ -221,19 +251,3 @@ def starting_pair(
         return A, Pair(Z, least_squares_weights(A, Z, bias, regularisation)), units
     check_matrix(W, "W", like=A, shape=(rank + bias, A.shape[1]))
     return A, units.inner(Pair(Z, W)), units
-
-
-def augmented(Z: Tensor, bias: bool) -> Tensor:
-    """Ẑ: [Z 1], n × (k + 1), with a bias, Z itself without."""
-    return torch.cat([Z, Z.new_ones(len(Z), 1)], dim=1) if bias else Z
-
-
-def split_bias(W: Tensor, rank: int) -> tuple[Tensor, Tensor | None]:
-    """W as (weights rank × m, bias row m), the bias None where W has just `rank` rows."""
-    return (W[:rank], W[rank]) if len(W) > rank else (W, None)
-
-
-def affine(Z: Tensor, W: Tensor) -> Tensor:
-    """ZW, or ZW + b where W has a bias row: n × m."""
-    W, b = split_bias(W, Z.shape[1])
-    return Z @ W if b is None else torch.addmm(b, Z, W)

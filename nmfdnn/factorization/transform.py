@@ -1,6 +1,7 @@
-"""Codes of new rows for weights that are given: min ½‖A − ẐW‖² over Z ≥ 0.
+"""Codes of new rows for weights that are given: min Σ V d_β(A | ẐW) over Z ≥ 0.
 
-Legend: A (n × m) new rows; Z (n × k) codes; W (k × m) weights, with a bias row (k + 1) × m.
+Legend: A (n × m) new rows; Z (n × k) codes; W (k × m) weights, with a bias row (k + 1) × m; V (n × m) how
+much each entry counts.
 """
 
 from __future__ import annotations
@@ -10,16 +11,32 @@ from torch import Tensor
 
 from ..errors import require
 from ..kernels.coordinates import coordinate_descent
+from .bias import affine, split_bias
+from .divergence import code_part
 from .driver import Result, Stopping, iterate
+from .entries import REMEDY, check_positive, entries
 from .inputs import Pair, Units, check_matrix, unit
-from .semi_nmf import affine, products, split_bias
+from .objective import BETAS, Objective
+from .semi_nmf import products
 
 SWEEPS = 10
 """In one iteration; the products are formed once for all."""
 
+BLOCK = 2**22
+"""Numbers in the products of rows that have their own."""
+
 
 @torch.no_grad()
-def transform(A: Tensor, W: Tensor, *, bias: bool = False, stopping: Stopping | None = None) -> Result:
+def transform(
+    A: Tensor,
+    W: Tensor,
+    *,
+    bias: bool = False,
+    stopping: Stopping | None = None,
+    weights: Tensor | None = None,
+    missing: str | None = None,
+    beta: int = 2,
+) -> Result:
     """Codes Z ≥ 0 (n × k) with A ≈ ẐW for the weights of an `nmf` or a `semi_nmf` of other rows.
 
     Args:
@@ -27,29 +44,69 @@ def transform(A: Tensor, W: Tensor, *, bias: bool = False, stopping: Stopping | 
         W: weights k × m, or (k + 1) × m with a bias, as in `Result.W`.
         bias: whether the last row of W is a bias.
         stopping: when to end; default: when ten sweeps over the codes no longer change the objective by
-            1e-6 of ½‖A‖², or after 500.
+            1e-6 of ½‖A‖², or after 500; for β < 2 multiplicative updates take the place of sweeps.
+        weights: how much each entry of A counts, as in `nmf`.
+        missing: "nan": entries that are NaN do not count.
+        beta: the divergence, as in `nmf`; 0 and 1 need A ≥ 0, W ≥ 0 and no bias.
 
     Returns:
         A `Result` with these codes and W. A row's codes do not depend on the others, and where the rows of W
-        are independent they are the only ones; the objective never rises by more than rounding.
+        are independent they are the only ones; the objective never rises by more than rounding. A row in
+        which nothing counts has zero codes.
 
     Raises:
-        ConfigError: shapes that do not fit or values that are not finite.
+        ConfigError: shapes that do not fit or values that are not finite, or an argument outside its range.
     """
-    check_matrix(A)
-    check_matrix(W, "W", like=A)
+    A, V, weight = entries(A, weights, missing)
+    require(beta in BETAS, "beta", "0, 1 or 2", beta)
+    require(beta == 2 or not bias, "bias", "False for beta < 2", bias)
+    remedy = None if beta == 2 else "use beta=2, which allows them"
+    check_matrix(A, negative=remedy, nan=REMEDY)
+    check_matrix(W, "W", like=A, negative=remedy)
     rank = len(W) - bias
     require(rank >= 1, "W", "of at least one row besides the bias", tuple(W.shape))
     require(W.shape[1] == A.shape[1], "W", f"of as many columns as A, {A.shape[1]}", tuple(W.shape))
+    check_positive(A, V, beta)
     units = Units(unit(A), unit(A) / unit(W[:rank]))
     start = units.inner(Pair(A.new_zeros(len(A), rank), W))
-    A = A / units.A
-    C, G = products(A, *split_bias(start.W, rank))
+    goal = Objective(A / units.A, V, weight, beta)
+    W, b = split_bias(start.W, rank)
+    if beta != 2:
+        VA, VW = (goal.A.sum(1), W.sum()) if V is None else ((V * goal.A).sum(1), V @ W.sum(0))
+        start = Pair((VA / VW).nan_to_num(0.0)[:, None].expand(-1, rank).contiguous(), W)
+    elif V is None:
+        C, G = products(goal.A, W, b)
+
+    def step(pair: Pair) -> Pair:
+        if beta != 2:
+            return Pair(code_part(goal, *pair), pair.W)
+        if V is None:
+            return Pair(coordinate_descent(pair.Z.T, C, G, SWEEPS).T, pair.W)
+        rest = goal.A if b is None else goal.A - b
+        size = max(1, BLOCK // W.numel())
+        blocks = zip(*(F.split(size) for F in (rest, V, pair.Z)), strict=True)
+        return Pair(torch.cat([_own(W, *block) for block in blocks]), pair.W)
+
+    default = Stopping(50, 1e-6, 1) if beta == 2 else Stopping(500, 1e-6, SWEEPS)
     return iterate(
-        A,
+        goal.A,
         start,
-        lambda pair: Pair(coordinate_descent(pair.Z.T, C, G, SWEEPS).T, pair.W),
+        step,
         lambda pair: affine(pair.Z, pair.W),
-        stopping or Stopping(50, 1e-6, 1),
+        stopping or default,
         units,
+        objective=goal,
     )
+
+
+def _own(W: Tensor, A: Tensor, V: Tensor, Z: Tensor) -> Tensor:
+    """Sweeps over the codes (r × k) of rows (r × m) of which each has its own products Wdiag(v)Wᵀ."""
+    G = (V[:, None] * W) @ W.T
+    C, Z = (V * A) @ W.T, Z.clone()
+    diagonal = G.diagonal(dim1=1, dim2=2)
+    step = torch.where(diagonal >= torch.finfo(G.dtype).tiny, 1 / diagonal, 0.0)
+    for _ in range(SWEEPS):
+        for j in range(len(W)):
+            Z[:, j] += step[:, j] * (C[:, j] - torch.linalg.vecdot(G[:, j], Z))
+            Z[:, j].clamp_min_(0)
+    return Z

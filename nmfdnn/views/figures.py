@@ -1,4 +1,4 @@
-"""Pictures of parts, weights, samples and mistakes, each a labelled figure.
+"""Pictures of parts, weights, samples, mistakes and the choice of a rank, each a labelled figure.
 
 Drawn by matplotlib's object interface: no global state. Whatever the number of features, units or classes and
 whatever the values, a picture has at most 2,500 × 2,500 pixels and takes little more memory than these.
@@ -17,8 +17,10 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize, PowerNorm
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
+from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
+from ..factorization import RankChoice
 from ..text import label
 
 UNITS = 36  # hidden units in a picture
@@ -176,6 +178,34 @@ def confusion_figure(labels: Tensor, predicted: Tensor, classes: Sequence[str]) 
             if count:
                 colour = "white" if shares[row, column] > 0.3 else "black"
                 axes.text(column, row, str(count), ha="center", va="center", color=colour, fontsize=font)
+    return figure
+
+
+def rank_figure(choice: RankChoice) -> Figure:
+    """Errors on entries that were held out against ranks: every fold's, their mean, and the rank chosen.
+
+    The axis of errors is logarithmic where all are positive.
+    """
+    ranks, errors = np.array(choice.ranks), choice.errors.detach().cpu().numpy()
+    means = errors.mean(axis=1)
+    figure = Figure(figsize=(6.5, 4.5), dpi=DPI, layout="constrained")
+    axes = figure.add_subplot()
+    for j, fold in enumerate(errors.T):
+        axes.plot(ranks, fold, ".", color="0.7", label="a fold" if j == 0 else None)
+    axes.plot(ranks, means, "o-", color="C0", label=f"mean of {errors.shape[1]} folds")
+    place = choice.ranks.index(choice.rank)
+    axes.axvline(choice.rank, color="C3", linewidth=1, label=f"chosen: {choice.rank}")
+    axes.axhline(means[place], color="C3", linewidth=0.5, linestyle=":")
+    finite = errors[np.isfinite(errors)]
+    if finite.size and finite.min() > 0:
+        axes.set_yscale("log")
+    axes.xaxis.set_major_locator(MaxNLocator(10, integer=True, min_n_ticks=1))
+    axes.set_xlim(ranks.min() - 0.5, ranks.max() + 0.5)
+    axes.set_xlabel("rank", fontsize=FONT)
+    axes.set_ylabel("error on held-out entries", fontsize=FONT)
+    axes.tick_params(labelsize=FONT)
+    axes.legend(fontsize=FONT)
+    axes.set_title(f"Rank by held-out entries: {choice.rank}", fontsize=FONT)
     return figure
 
 

@@ -46,6 +46,22 @@ def runs():
         how = partial(nonlinear_semi_nmf, bias=bias, alternation=Alternation())
         cases[f"alternation {bias}"] = (how, signed.relu())
     cases["free codes"] = (partial(nonlinear_semi_nmf, alternation=Latent(nonnegative=False)), signed.relu())
+    V = rand(61, 14) * (rand(61, 14) < 0.7)
+    both = Penalty(0.02, 0.01), Penalty(0.01, 0.02)
+    weighted = {
+        "nmf weights": (nmf, A),
+        "nmf weights random": (partial(nmf, start="random"), A),
+        "nmf weights on a subsample": (partial(nmf, subsample=20), A),
+        "nmf weights, penalty": (partial(nmf, penalty=both), A),
+        **{
+            f"nmf weights beta {beta}": (partial(nmf, beta=beta, update="multiplicative"), A)
+            for beta in (0, 1, 2)
+        },
+        "semi weights": (partial(semi_nmf, bias=True), signed),
+    }
+    cases["nmf penalty"] = (partial(nmf, penalty=both), A)
+    cases["nmf penalty on a subsample"] = (partial(nmf, penalty=both, subsample=20), A)
+    cases["semi penalty"] = (partial(semi_nmf, penalty=(both[0], Penalty(l2=0.1))), signed)
     n, N = parallel.rank(), parallel.ranks()
     cuts = [0, *(25 + 13 * i for i in range(N - 1)), len(A)]
     here = slice(cuts[n], cuts[n + 1])
@@ -53,6 +69,11 @@ def runs():
     for name, (function, B) in cases.items():
         result = function(B[here], 4, stopping=few)
         found[name] = (result.Z, result.W, result.objective)
+    for name, (function, B) in weighted.items():
+        result = function(B[here], 4, stopping=few, weights=V[here])
+        found[name] = (result.Z, result.W, result.objective)
+    choice = choose_rank(A[here], (2, 3), folds=2, stopping=few)
+    found["choice"] = (A[here, :2], choice.errors, [float(choice.rank)])
     X = rand(4, 14)
     Z = rand(61, 4)
     for name, result in {

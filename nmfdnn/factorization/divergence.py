@@ -1,0 +1,61 @@
+"""Multiplicative updates for β-divergences, weights of entries and penalties (Févotte & Idier 2011).
+
+Legend: A (n × m) nonnegative data, rows are samples; Z (n × k) codes; W (k × m) parts; V (n × m) how much
+each entry counts; B = ZW.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from .. import parallel
+from .inputs import Pair
+from .objective import Objective
+from .penalty import Penalty
+
+
+@torch.no_grad()
+def divergence_step(objective: Objective, pair: Pair) -> Pair:
+    """Z ← Z ∘ ((V A B^(β−2) Wᵀ)/(V B^(β−1) Wᵀ + λ₁ + λ₂Z))^γ, then W alike; 0/0 = 0.
+
+    γ is 1 for β = 1 and 2, ½ for β = 0, and with λ₂ > 0 it is 1/(3 − β): these never raise the objective
+    (Févotte & Idier 2011; with penalties Tan & Févotte 2013). For β = 2 it is Lee & Seung's update.
+    """
+    Z, W = pair
+    Z = code_part(objective, Z, W)
+    N, Q = _ratios(objective, Z @ W)
+    C, D = parallel.totals(Z.T @ N, Z.T @ Q)
+    return Pair(Z, _moved(W, C, D, objective.penalty[1], objective.beta, 0))
+
+
+@torch.no_grad()
+def code_part(objective: Objective, Z: Tensor, W: Tensor) -> Tensor:
+    """Its first half: Z alone."""
+    N, Q = _ratios(objective, Z @ W)
+    return _moved(Z, N @ W.T, Q @ W.T, objective.penalty[0], objective.beta, 1)
+
+
+def _ratios(objective: Objective, B: Tensor) -> tuple[Tensor, Tensor]:
+    """V A B^(β−2) and V B^(β−1), n × m."""
+    A, V, beta = objective.A, objective.V, objective.beta
+    if beta == 2:
+        return (A, B) if V is None else (V * A, V * B)
+    # Where B is zero no part has an entry that could change it.
+    inverse = torch.where(B >= torch.finfo(B.dtype).tiny, 1 / B, 0.0)
+    N, Q = A * inverse, torch.ones_like(B)
+    if beta == 0:
+        N, Q = N * inverse, inverse
+    return (N, Q) if V is None else (V * N, V * Q)
+
+
+def _moved(F: Tensor, C: Tensor, D: Tensor, penalty: Penalty, beta: int, parts: int) -> Tensor:
+    """F ∘ (C/(D + λ₁ + λ₂F))^γ; `parts` is the dimension of F along which the parts lie."""
+    if penalty:
+        D = D + penalty.l1 + penalty.l2 * F
+    ratio = C / D.clamp_min(torch.finfo(F.dtype).tiny)
+    exponent = 1 / (3 - beta) if penalty.l2 > 0 else 0.5 if beta == 0 else 1
+    F = F * (ratio if exponent == 1 else ratio.pow(exponent))
+    # Entries on their way to zero would become denormal numbers, which slow every later product on a CPU.
+    least = F.amax(parts, keepdim=True) * torch.finfo(F.dtype).tiny ** 0.5
+    return F.where(F > least, 0.0)

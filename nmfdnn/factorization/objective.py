@@ -1,0 +1,141 @@
+"""What a factorization minimises: a divergence of ẐW from A over the entries that count, and penalties.
+
+Legend: A (n × m) data, rows are samples; Z (n × k) codes; W (k × m) weights, with a bias row (k + 1) × m;
+V (n × m) how much each entry of A counts.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from .. import parallel
+from .bias import affine, split_bias
+from .driver import half_square
+from .inputs import Pair
+from .penalty import NONE, Penalty
+from .starts import share
+
+BETAS = (0, 1, 2)
+
+
+@dataclass(frozen=True)
+class Objective:
+    """Σ V d_β(A | ẐW) and penalties, in the unit of A; its rows may be shared out over ranks.
+
+    d₂(a | b) = ½(a − b)², d₁ = a log(a/b) − a + b with 0 log 0 = 0 (Kullback & Leibler) and d₀ = a/b −
+    log(a/b) − 1 (Itakura & Saito): d_β(ca | cb) = c^β d_β(a | b). For β < 2 an entry of ẐW counts as no less
+    than the least normal number of its type.
+
+    Attributes:
+        A: data, zero where V is.
+        V: in [0, 1]; None where all entries count alike.
+        weight: what V counts in.
+        beta: one of `BETAS`.
+        penalty: of Z and of W, as levels λ.
+    """
+
+    A: Tensor
+    V: Tensor | None = None
+    weight: float = 1.0
+    beta: int = 2
+    penalty: tuple[Penalty, Penalty] = (NONE, NONE)
+
+    def value(self, pair: Pair) -> Tensor:
+        """The objective at a pair; 0-d, float64."""
+        value = self.divergence(affine(*pair))
+        codes, weights = self.penalty
+        if codes or weights:
+            value = value + parallel.total(codes.value(pair.Z))
+            value = value + weights.value(split_bias(pair.W, pair.Z.shape[1])[0])
+        return value
+
+    def divergence(self, fit: Tensor) -> Tensor:
+        """Σ V d_β(A | fit), for the rows of all ranks; 0-d, float64. What is given is overwritten."""
+        A, V = self.A, self.V
+        if self.beta == 2:
+            R = fit.sub_(A)
+            return half_square(R if V is None else R.mul_(self._root))
+        ratio = A / fit.clamp_min(torch.finfo(fit.dtype).tiny)
+        D = torch.xlogy(A, ratio).sub_(A).add_(fit) if self.beta == 1 else ratio.sub(ratio.log()).sub_(1)
+        if V is not None:
+            D = D.mul_(V).where(V > 0, 0.0)  # zeros of A where V is zero may have made NaN
+        return parallel.total(D.sum(dtype=torch.float64))
+
+    def size(self) -> float:
+        """½ΣVA² for β = 2, ΣVA for 1, ΣV for 0: what a tolerance counts in."""
+        if self.beta == 2:
+            return float(self.divergence(torch.zeros_like(self.A)))
+        counts = self.A if self.beta == 1 else torch.ones_like(self.A)
+        counts = counts if self.V is None else counts * self.V
+        return float(parallel.total(counts.sum(dtype=torch.float64)))
+
+    def rows(self, rows: Tensor) -> Objective:
+        """The same for some rows of A; the penalty of W, which they share, counts in their number."""
+        V = None if self.V is None else self.V[rows]
+        codes, weights = self.penalty
+        weights = weights.level(share(len(rows))[0] / share(len(self.A))[0], 1)
+        return Objective(self.A[rows], V, self.weight, self.beta, (codes, weights))
+
+    def filled(self, guess: Tensor | None = None) -> Tensor:
+        """VA + (1 − V)B (n × m) for a guess B, default the product of the means of rows and of columns."""
+        if self.V is None:
+            return self.A
+        if guess is None:
+            rows, columns, mean = means(self.A, self.V)
+            guess = (rows[:, None] * (columns / mean.clamp_min(torch.finfo(mean.dtype).tiny))).clamp_max(
+                parallel.largest(self.A.max())
+            )
+        return torch.addcmul(self._known, self._unknown, guess)
+
+    @cached_property
+    def _root(self) -> Tensor:
+        assert self.V is not None  # for the type checker
+        return self.V.sqrt()
+
+    @cached_property
+    def _known(self) -> Tensor:
+        assert self.V is not None
+        return self.V * self.A
+
+    @cached_property
+    def _unknown(self) -> Tensor:
+        assert self.V is not None
+        return 1 - self.V
+
+
+def means(A: Tensor, V: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Means, weighted with V: of rows of A (n), of columns (m) — of all where V is zero —, and of all."""
+    VA = V * A
+    sums = parallel.totals(VA.sum(0), V.sum(0))
+    mean = sums[0].sum() / sums[1].sum()
+    rows, columns = (
+        (total / count.clamp_min(torch.finfo(A.dtype).tiny)).where(count > 0, mean)
+        for total, count in ((VA.sum(1), V.sum(1)), sums)
+    )
+    return rows, columns, mean
+
+
+def objective(
+    A: Tensor,
+    V: Tensor | None,
+    weight: float,
+    beta: int,
+    penalty: tuple[Penalty, Penalty],
+    shares: tuple[float, float],
+) -> Objective:
+    """The objective whose penalties are levels; factors count in s^share, see `Penalty`."""
+    plain = Objective(A, V, weight, beta)
+    if not any(penalty):
+        return plain
+    n, m = share(len(A))[0], A.shape[1]
+    count = n * m if V is None else float(parallel.total(V.sum(dtype=torch.float64)))
+    s = (2 * Objective(A, V).size() / count) ** 0.5
+    codes, weights = (
+        p.level(count / length * s**beta, s**part)
+        for p, length, part in zip(penalty, (n, m), shares, strict=True)
+    )
+    return Objective(A, V, weight, beta, (codes, weights))

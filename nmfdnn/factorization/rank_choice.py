@@ -1,0 +1,104 @@
+"""How many parts: the rank that predicts best the entries that were held out.
+
+Legend: A (n × m) data, rows are samples; k the rank.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..errors import require, require_whole
+from .bias import affine
+from .driver import Result, Stopping
+from .entries import REMEDY, entries
+from .inputs import check_matrix, source, unit
+from .nmf import nmf
+from .objective import Objective
+from .starts import uniform
+
+STOPPING = Stopping(max_iterations=500, tolerance=1e-5)
+
+
+@dataclass(frozen=True)
+class RankChoice:
+    """Errors of ranks on entries that were held out, and the rank that they speak for.
+
+    Attributes:
+        ranks: those that were tried, ascending.
+        errors: ranks × folds, float64: Σ V d_β(A | ẐW) over the entries of a fold that was held out, as a
+            share of what fitting nothing leaves there (of ΣVA for β = 1, of ΣV for β = 0).
+        rank: the smallest whose mean error is within one standard error of the least (Breiman et al. 1984).
+    """
+
+    ranks: tuple[int, ...]
+    errors: Tensor
+    rank: int
+
+
+@torch.no_grad()
+def choose_rank(
+    A: Tensor,
+    ranks: Sequence[int],
+    *,
+    function: Callable[..., Result] = nmf,
+    folds: int = 5,
+    starts: int = 1,
+    weights: Tensor | None = None,
+    missing: str | None = None,
+    generator: torch.Generator | None = None,
+    stopping: Stopping | None = None,
+    **settings: Any,
+) -> RankChoice:
+    """Choose the rank of a factorization of A by cross-validation over its entries (Wold 1978).
+
+    Every entry belongs to one of the folds, at random. For every fold and rank the others are fitted from
+    some starts, of which the one with the least objective predicts it. An entry, unlike a row, cannot be
+    fitted without its factors having been learned from others, so errors rise where parts fit noise.
+
+    Args:
+        A: n × m, as `function` takes it.
+        ranks: to be tried, each ≥ 1.
+        function: `nmf` or `semi_nmf`.
+        folds: ≥ 2; each holds a fraction 1/folds of the entries, and costs a factorization per rank and
+            start.
+        starts: of each, ≥ 1; more than one need a start that draws, as `start="random"`.
+        weights: how much each entry of A counts, see `nmf`.
+        missing: "nan": entries that are NaN do not count, nor are they predicted.
+        generator: source of all randomness, on the device of A; default a new one with seed 0.
+        stopping: of every factorization; default `STOPPING`.
+        settings: other arguments of `function`.
+
+    Raises:
+        ConfigError: what `function` raises, or an argument is outside its range.
+    """
+    A, V, _ = entries(A, weights, missing)
+    check_matrix(A, nan=REMEDY)
+    require(len(ranks) > 0, "ranks", "one or more", ranks)
+    tried = tuple(sorted({require_whole(rank, "ranks", 1) for rank in ranks}))
+    require_whole(folds, "folds", 2)
+    require_whole(starts, "starts", 1)
+    draws = source(generator, A.device)
+    fold = (uniform(A, A.shape[1], draws).double() * folds).long()
+    beta = settings.get("beta", 2)
+    V = torch.ones_like(A) if V is None else V
+    errors = torch.zeros(len(tried), folds, dtype=torch.float64)
+    for j in range(folds):
+        learned, held = (V.where(mask, 0.0) for mask in (fold != j, fold == j))
+        test = Objective(A / unit(A), held, beta=beta)
+        size = test.size()
+        for i, rank in enumerate(tried):
+            found = [
+                function(A, rank, weights=learned, generator=draws, stopping=stopping or STOPPING, **settings)
+                for _ in range(starts)
+            ]
+            best = min(found, key=lambda result: min(result.objective))
+            errors[i, j] = float(test.divergence(affine(best.Z, best.W) / unit(A))) / size
+    means = errors.mean(1)
+    least = int(means.argmin())
+    limit = means[least] + errors[least].std() / folds**0.5
+    return RankChoice(tried, errors, tried[int((means <= limit).nonzero()[0])])
