@@ -87,9 +87,6 @@ def train(method: str, arguments: argparse.Namespace) -> tuple[float, float]:
 def speeds(method: str, arguments: argparse.Namespace) -> list[tuple[float, float]]:
     """Samples a second from the folder and from memory, in turn, for each part of an epoch but the first."""
     torch.set_num_threads(arguments.threads)
-    # Moments of weights without gradients become denormal after some hundred steps, which makes Adam several
-    # times slower: on the longer of the two sides alone, if they were left.
-    torch.set_flush_denormal(True)
     data = load(data_of(arguments), seed=1, device=torch.device("cpu"), dtype=torch.float32)
     number = min(len(data.train) // PARTS, int(arguments.memory * 1e9 / 4 / data.features))
     some = data.train.take(torch.arange(number))

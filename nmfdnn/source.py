@@ -74,6 +74,9 @@ class Source(Protocol):
     def passes(self) -> Iterator[Batch]:
         """All samples in order, in parts that fit in memory."""
 
+    def epoch(self, generator: torch.Generator) -> Source:
+        """What the next epoch sees: these samples, or variants of them drawn with a CPU `generator`."""
+
     def sample(self, count: int) -> Tensor:
         """Indices, in order, of `count` samples (all if they are fewer) that stand for all: for statistics."""
 
@@ -127,6 +130,9 @@ class Memory:
         whole = len(self.X) == len(self)
         yield Batch(self.X, self.labels[rows], len(self), None if whole else rows)
 
+    def epoch(self, generator: torch.Generator) -> Memory:
+        return self
+
     def sample(self, count: int) -> Tensor:
         count, n = min(count, len(self)), len(self)
         return torch.arange(count, device=self.device) * n // count
@@ -173,7 +179,7 @@ class Order:
             self._draw()
         first, last = (len(self._batches) * part // self.parts for part in (self._part, self._part + 1))
         self._part = (self._part + 1) % self.parts
-        return self.source.batches(self._batches[first:last])
+        return self._seen.batches(self._batches[first:last])
 
     def state(self) -> dict[str, Any]:
         """A copy of what the next parts depend on."""
@@ -202,3 +208,4 @@ class Order:
         else:
             order = blockwise(n, source.block, source.window, self.generator)
             self._batches = order.tensor_split(math.ceil(n / self.size))
+        self._seen = source.epoch(self.generator)

@@ -28,6 +28,14 @@ def test_there_is_a_file_for_every_data_set_and_a_line_of_help_for_every_file():
         assert name in help_text
 
 
+SMALL_PICTURES = [
+    "data=digits",
+    "data.train_samples=200",
+    "network.convolution=[{channels:4,kernel:3,stride:2}]",
+    "network.hidden=[8]",
+]
+
+
 def composed_help() -> str:
     return (CONFIGS / "config.yaml").read_text()
 
@@ -44,11 +52,13 @@ def test_every_experiment_composes_with_every_data_set(experiment, data):
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
 @pytest.mark.parametrize("method", METHODS)
 def test_every_experiment_trains_one_epoch_with_either_method(experiment, method, tmp_path):
-    summary = run(configured(*TINY, f"experiment={experiment}", f"method={method}", "epochs=1"), tmp_path)
+    convolutional = configured(f"experiment={experiment}").network.convolution
+    data = SMALL_PICTURES if convolutional else TINY
+    summary = run(configured(*data, f"experiment={experiment}", f"method={method}", "epochs=1"), tmp_path)
     assert summary["epochs"] == 1
     assert all(math.isfinite(summary[key]) for key in ("train_error", "validation_error", "test_error"))
     weights = load_model(tmp_path).network.weights
-    assert [len(weights), weights[-1].shape[1]] == [3, 3]
+    assert [len(weights), weights[-1].shape[1]] == ([3, 10] if convolutional else [3, 3])
 
 
 PUBLISHED = {

@@ -154,6 +154,9 @@ class Computed:
     def passes(self) -> Iterator[Batch]:
         return self.batches(torch.arange(len(self)).split(70))
 
+    def epoch(self, generator: torch.Generator) -> Source:
+        return self
+
     def sample(self, count: int) -> Tensor:
         return torch.arange(min(count, len(self)))
 

@@ -4,6 +4,7 @@ Rows are samples: ``X`` is n × features, nonnegative for every set but the user
 ``standardize`` is "standard".
 """
 
+from .augmentation import AugmentConfig, augmented
 from .config import (
     CIFAR10,
     MNIST,
@@ -24,6 +25,7 @@ __all__ = [
     "MNIST",
     "SCHEMAS",
     "Arrays",
+    "AugmentConfig",
     "DataConfig",
     "Dataset",
     "Digits",
@@ -31,5 +33,6 @@ __all__ = [
     "MNIST5k",
     "Preprocessing",
     "Synthetic",
+    "augmented",
     "load",
 ]

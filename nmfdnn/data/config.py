@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass, field
 
 from ..errors import require
+from .augmentation import AugmentConfig
 from .preprocessing import CHOICES
 
 
@@ -19,7 +20,8 @@ class DataConfig:
     ("minmax") of the training part; "none" leaves the features as they are. "auto" means "standard" for
     tables and "none" for bytes, and divides pictures of other numbers by their largest magnitude. What is
     not standardized and has a largest value by its nature, as bytes have 255, is divided by that unless
-    ``scale`` is false (the paper's group used pixels unscaled).
+    ``scale`` is false (the paper's group used pixels unscaled). ``augment`` is for pictures, and concerns
+    training alone.
     """
 
     name: str = ""
@@ -27,6 +29,7 @@ class DataConfig:
     train_samples: int | None = None
     standardize: str = "none"
     scale: bool = True
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
 
     def __post_init__(self) -> None:
         own = type(self).name

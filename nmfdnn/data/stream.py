@@ -115,6 +115,9 @@ class Stream:
         parts = zip(*(pairwise(edge) for edge in edges), strict=True)
         return self.batches([torch.cat([torch.arange(*piece) for piece in part]) for part in parts])
 
+    def epoch(self, generator: torch.Generator) -> Stream:
+        return self
+
     def sample(self, count: int) -> Tensor:
         order = torch.randperm(len(self), generator=torch.Generator().manual_seed(0))
         return order[:count].sort().values.to(self.device)

@@ -15,7 +15,7 @@ from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from .. import parallel
-from ..data import Dataset, load
+from ..data import Dataset, augmented, load
 from ..errors import CheckpointError, ParallelError
 from ..kernels import kernels
 from ..model import MODEL
@@ -84,6 +84,7 @@ def _run(config: Config, folder: Path, config_text: str, overrides: Sequence[str
         log.info("%s.batch_size lowered from %d to all %d training samples", config.method, asked, size)
     layers = build_layers(config.network, data.features, data.image_shape, data.n_classes)
     require_memory(config, layers, len(data.train), device)
+    source = augmented(data.train, config.data.augment, data.image_shape)
 
     progress = Progress.from_state(saved["progress"]) if saved else Progress()
     if saved:
@@ -97,11 +98,11 @@ def _run(config: Config, folder: Path, config_text: str, overrides: Sequence[str
         if saved:
             start = Start(Network(progress.weights, config.network.bias, layers), 0.0)
         else:
-            start = _start(config, data.train, layers, _generator(config.seed, START))
+            start = _start(config, source, layers, _generator(config.seed, START))
             progress.pretrain_seconds = start.seconds
             tracker.start(config_text, data, start)
         order = _generator(config.seed, ORDER)
-        trainer = METHODS[config.method].make(fitted, start.network, data.train, order)
+        trainer = METHODS[config.method].make(fitted, start.network, source, order)
         running = _Running(config, data, trainer, progress, folder, tracker)
         if saved:
             trainer.load_state(saved["trainer"])

@@ -22,6 +22,10 @@ OPTIMIZERS = ("adam", "sgd")
 LOSSES = ("cross_entropy", "squared")
 SCHEDULES = ("constant", "cosine")
 
+FORGOTTEN = 1e-30
+"""Moments of gradients smaller than this become zero, every so many steps."""
+FORGET_EVERY = 100
+
 
 @dataclass
 class BackpropConfig:
@@ -125,6 +129,8 @@ class BackpropTrainer:
             self.weights[i].grad = sums.wait()[0]
         self.optimizer.step()
         self.steps += 1
+        if self.steps % FORGET_EVERY == 0:
+            self._forget()
         return rate
 
     def objective(self, outputs: Tensor, labels: Tensor) -> float:
@@ -148,6 +154,17 @@ class BackpropTrainer:
         self.steps = state["steps"]
         self.order.load_state(state["order"])
         self.mask_generator.set_state(state["mask_generator"].cpu())
+
+    def _forget(self) -> None:
+        """Set moments to zero that are too small to move a weight.
+
+        Where a weight has no gradients, as that of a pixel that is dark nearly everywhere, its moments shrink
+        with every step. After some 750 they are denormal numbers, with which processors are ten times slower.
+        """
+        for moments in self.optimizer.state.values():
+            for T in moments.values():
+                if isinstance(T, Tensor) and T.ndim:
+                    T.masked_fill_(T.abs() < FORGOTTEN, 0)
 
     def _begin(self, i: int, W: Tensor) -> None:
         assert W.grad is not None  # for the type checker

@@ -203,3 +203,27 @@ def test_weights_that_are_not_finite_are_reported(device):
     trainer.epoch()  # weights of order 10³⁰: finite, but the next outputs are not
     with pytest.raises(ConfigError, match=r"no longer finite: lower bp\.learning_rate"):
         trainer.epoch()
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "sgd"])
+def test_moments_of_weights_without_gradients_end_at_zero(optimizer):
+    """As denormal numbers, to which they shrink, they make each step ten times slower."""
+
+    def moments(trainer: BackpropTrainer) -> Tensor:
+        kept = trainer.optimizer.state_dict()["state"].values()
+        found = [T.flatten() for state in kept for T in state.values() if isinstance(T, Tensor) and T.ndim]
+        return torch.cat(found).abs()
+
+    trainers = [make(batch_size=30, epochs=600, optimizer=optimizer, dtype=torch.float32) for _ in range(2)]
+    forgetful, other = trainers
+    other._forget = lambda: None  # type: ignore[method-assign]
+    for trainer in trainers:
+        trainer.epoch()
+        trainer.source.X[:, 0] = 0  # the first input is dark from here on
+        for _ in range(599):
+            trainer.epoch()
+    tiny = torch.finfo(torch.float32).tiny
+    assert ((moments(other) > 0) & (moments(other) < tiny)).any()
+    assert not ((moments(forgetful) > 0) & (moments(forgetful) < tiny)).any()
+    for one, same in zip(*(trainer.network.weights for trainer in trainers), strict=True):
+        assert torch.equal(one, same)
