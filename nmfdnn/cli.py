@@ -50,6 +50,9 @@ REMEDIES = {
 }
 """For what a system can refuse."""
 
+PLUGINS = {"joblib": "launchers", "optuna": "launchers", "submitit": "submitit", "ray": "ray"}
+"""The optional installation that brings a launcher or sweeper of Hydra."""
+
 LAUNCHER_SECONDS = 2
 
 log = logging.getLogger(__name__)
@@ -235,6 +238,9 @@ def _message(error: BaseException) -> str | None:
     if isinstance(error, NmfdnnError):
         return str(error)
     if isinstance(error, HydraException):
+        plugin = re.search(r"Could not find 'hydra/(?:launcher|sweeper)/([a-z]+)", str(error))
+        if plugin and plugin[1] in PLUGINS:
+            return f'Hydra\'s plugin {plugin[1]} is not installed: pip install "nmfdnn[{PLUGINS[plugin[1]]}]"'
         cause = error.__cause__
         if isinstance(cause, ConfigKeyError | ConfigAttributeError) and is_dataclass(cause.object_type):
             # Hydra's remedy, to append the key, helps no typed configuration.

@@ -121,11 +121,12 @@ def _read(shard: Shard, rows: np.ndarray, out: np.ndarray) -> None:
 def _fill(file: FileIO, part: np.ndarray, offset: int, path: Path) -> None:
     """Read so many bytes from `offset` on."""
     into = part.data.cast("B")
+    file.seek(offset)
     while into:
-        count = os.preadv(file.fileno(), [into], offset)
+        count = file.readinto(into)
         if not count:
             raise bad_file(path, "the bytes that the run found there", f"{len(into)} less", AGAIN)
-        into, offset = into[count:], offset + count
+        into = into[count:]
 
 
 def read_folder(folder: Path) -> dict[str, np.ndarray | Stored]:

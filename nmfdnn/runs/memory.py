@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-import platform
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -91,11 +91,11 @@ def peak_memory_mb(device: torch.device) -> float:
         line = next(line for line in status.splitlines() if line.startswith("VmHWM"))
         return int(line.split()[1]) * 1024 / 1e6
     except (OSError, StopIteration):
-        try:
-            import resource
-        except ImportError:  # Windows
+        if sys.platform == "win32":
             return 0.0
-        unit = 1 if platform.system() == "Darwin" else 1024
+        import resource
+
+        unit = 1 if sys.platform == "darwin" else 1024
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
 
 
