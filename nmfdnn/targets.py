@@ -37,6 +37,9 @@ class Targets(Protocol):
     def fitted(self, values: np.ndarray, weights: np.ndarray | None = None) -> Targets:
         """The same for these values of the training part, which count `weights` (n) times each."""
 
+    def weights(self, values: np.ndarray, how: Any, given: np.ndarray | None) -> np.ndarray | None:
+        """How often samples count (n), as `class_weights` says, None where all count once."""
+
     def labels(self, values: np.ndarray, dtype: torch.dtype) -> Tensor:
         """What a source hands out for these values."""
 
@@ -77,6 +80,9 @@ class Classes:
 
     def fitted(self, values: np.ndarray, weights: np.ndarray | None = None) -> Classes:
         return self
+
+    def weights(self, values: np.ndarray, how: Any, given: np.ndarray | None) -> np.ndarray | None:
+        return given if how is None else class_weights(values, self.names, how, given)
 
     def labels(self, values: np.ndarray, dtype: torch.dtype) -> Tensor:
         return torch.from_numpy(values)
@@ -152,6 +158,11 @@ class RealValues:
         return replace(
             self, names=names, offset=torch.from_numpy(mean * unit), scale=torch.from_numpy(spread * unit)
         )
+
+    def weights(self, values: np.ndarray, how: Any, given: np.ndarray | None) -> np.ndarray | None:
+        if how is not None:
+            raise ConfigError(f"class_weight must be null where targets are real values, got {how!r}")
+        return given
 
     def labels(self, values: np.ndarray, dtype: torch.dtype) -> Tensor:
         return ((torch.from_numpy(_columns(values)) - self.offset) / self.scale).to(dtype)

@@ -82,7 +82,7 @@ def _run(config: Config, folder: Path, config_text: str, overrides: Sequence[str
     asked, size = getattr(config, config.method).batch_size, getattr(fitted, config.method).batch_size
     if size < asked:
         log.info("%s.batch_size lowered from %d to all %d training samples", config.method, asked, size)
-    layers = build_layers(config.network, data.features, data.image_shape, data.n_classes)
+    layers = build_layers(config.network, data.features, data.image_shape, data.outputs)
     require_memory(config, layers, len(data.train), device)
 
     progress = Progress.from_state(saved["progress"]) if saved else Progress()
