@@ -96,7 +96,8 @@ def line(record: Record) -> str:
     measure = MEASURES[record.measure]
     errors = zip(PARTS, (getattr(record, f"{part}_error") for part in PARTS), strict=True)
     parts = [f"{part} {measure.text(error):>8}" for part, error in errors if error is not None]
-    parts = [f"epoch {record.epoch:3g}", *parts, f"objective {record.objective:.4g}"]
+    title = [] if measure.unit else [measure.title]
+    parts = [f"epoch {record.epoch:3g}", *title, *parts, f"objective {record.objective:.4g}"]
     return "  ".join([*parts, f"{record.train_seconds:.1f} s"])
 
 
