@@ -16,6 +16,7 @@ from torch.nn import functional
 
 from ..errors import ConfigError, require
 from ..source import Batch, Source
+from ..targets import Targets
 
 
 @dataclass
@@ -56,6 +57,14 @@ class Augmented:
     @property
     def labels(self) -> Tensor:
         return self.source.labels
+
+    @property
+    def targets(self) -> Targets:
+        return self.source.targets
+
+    @property
+    def weights(self) -> Tensor | None:
+        return self.source.weights
 
     @property
     def device(self) -> torch.device:

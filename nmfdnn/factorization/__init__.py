@@ -31,6 +31,7 @@ from .penalty import Penalty
 from .rank_choice import RankChoice, choose_rank
 from .semi_nmf import (
     Regularisation,
+    counted,
     exact_code_step,
     improved_weights,
     least_squares_weights,
@@ -53,6 +54,7 @@ __all__ = [
     "augmented",
     "choose_rank",
     "code_step",
+    "counted",
     "exact_code_step",
     "hals_step",
     "improved_weights",
