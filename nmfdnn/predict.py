@@ -31,6 +31,8 @@ def table(model: Model, X: np.ndarray) -> pandas.DataFrame:
 
 
 def _table(model: Model, outputs: Tensor) -> pandas.DataFrame:
+    import pandas
+
     answers = model.targets.answers(outputs)
     columns = {"predicted": answers}
     if answers.ndim == 2:

@@ -121,7 +121,7 @@ def test_outside_of_epochs_there_is_one_draw():
     assert torch.equal(source.take(rows).X, seen.X)
     assert torch.equal(torch.cat([batch.X for batch in source.batches(rows.split(7))]), seen.X)
     assert torch.equal(augmented(pictures((5, 7)), BOTH, (5, 7)).take(rows).X, seen.X)
-    assert torch.equal(source.sample(20), torch.arange(20))
+    assert torch.equal(source.sample(20), pictures((5, 7)).sample(20))
 
 
 def test_a_part_of_the_samples_has_the_draws_of_its_own_rows():
