@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +51,10 @@ class Model:
     image_shape: tuple[int, ...] | None = None
     temperature: float | None = None
     information: Mapping[str, Any] = field(default_factory=dict)
+
+    def to(self, device: torch.device | str) -> Model:
+        """The same model on a device."""
+        return replace(self, network=self.network.to(device))
 
     @torch.no_grad()
     def outputs(self, X: np.ndarray | Tensor) -> Tensor:
