@@ -1,8 +1,11 @@
 """Where samples come from: a source hands out rows, by index in batches, or all of them in order in passes.
 
 Training, whitening, statistics and evaluation ask a source and nothing else, so it alone decides where the
-rows lie. Over several ranks (`parallel`) a source holds some of the rows and hands out those; indices, labels
-and the number of samples are always those of all.
+rows lie. Over several ranks (`parallel`) a source holds some of the rows and hands out those; indices,
+labels, weights and the number of samples are always those of all.
+
+Samples may have weights: one of weight 2 counts as two of weight 1. Then sums over samples are weighted, and
+the sum of the weights is in the place of the number of samples.
 """
 
 from __future__ import annotations
@@ -17,6 +20,7 @@ from torch import Tensor
 
 from . import parallel
 from .errors import require
+from .targets import CLASSES, Targets
 
 
 class Batch(NamedTuple):
@@ -24,27 +28,44 @@ class Batch(NamedTuple):
 
     Attributes:
         X: the samples that are here, b × p.
-        labels: theirs, b, int64.
+        labels: theirs: numbers of classes, b, or what `Targets` makes of values, b × m.
         samples: size of the batch over all ranks.
         mine: places in the batch of the samples that are here; None where these are all.
+        weights: of those that are here, b × 1; None where all count once.
+        mass: sum of the weights over all ranks, 0-d; None without weights.
     """
 
     X: Tensor
     labels: Tensor
     samples: int
     mine: Tensor | None = None
+    weights: Tensor | None = None
+    mass: Tensor | None = None
+
+    @property
+    def number(self) -> Tensor | int:
+        """How often the samples of all ranks count together."""
+        return self.samples if self.mass is None else self.mass
 
 
 class Source(Protocol):
-    """n samples with p features each, and their labels."""
+    """n samples with p features each, and what the output is asked for."""
 
     @property
     def features(self) -> int:
         """Features p of a sample."""
 
     @property
+    def targets(self) -> Targets:
+        """What the labels are."""
+
+    @property
     def labels(self) -> Tensor:
-        """Labels of all n samples, int64, on the device."""
+        """Labels of all n samples, on the device."""
+
+    @property
+    def weights(self) -> Tensor | None:
+        """Weights of all n samples, n × 1 of type `dtype`, on the device; None where all count once."""
 
     @property
     def device(self) -> torch.device:
@@ -80,7 +101,7 @@ class Source(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class Memory:
-    """Samples that lie on the device: X (n × p, floating) and their labels (n, int64).
+    """Samples that lie on the device: X (n × p, floating), their labels (n, or n × m) and weights (n × 1).
 
     Over several ranks `X` are the rows from `first` on of all, see `share`.
     """
@@ -88,6 +109,8 @@ class Memory:
     X: Tensor
     labels: Tensor
     first: int = 0
+    targets: Targets = CLASSES
+    weights: Tensor | None = None
 
     @property
     def block(self) -> int:
@@ -114,10 +137,9 @@ class Memory:
 
     def take(self, rows: Tensor) -> Batch:
         if len(self.X) == len(self):
-            return Batch(self.X[rows], self.labels[rows], len(rows))
+            return batch_of(self, self.X[rows], rows)
         mine = ((rows >= self.first) & (rows < self.first + len(self.X))).nonzero().flatten()
-        here = rows[mine]
-        return Batch(self.X[here - self.first], self.labels[here], len(rows), mine)
+        return batch_of(self, self.X[rows[mine] - self.first], rows, mine)
 
     def batches(self, order: Sequence[Tensor]) -> Iterator[Batch]:
         return map(self.take, order)
@@ -125,10 +147,25 @@ class Memory:
     def passes(self) -> Iterator[Batch]:
         rows = torch.arange(self.first, self.first + len(self.X), device=self.device)
         whole = len(self.X) == len(self)
-        yield Batch(self.X, self.labels[rows], len(self), None if whole else rows)
+        yield batch_of(self, self.X, torch.arange(len(self), device=self.device), None if whole else rows)
 
     def sample(self, count: int) -> Tensor:
         return torch.arange(min(count, len(self)), device=self.device)  # the split has shuffled them
+
+
+def batch_of(source: Source, X: Tensor, rows: Tensor, mine: Tensor | None = None) -> Batch:
+    """The samples with these indices; X are those that are here, at the places `mine`, None for all."""
+    here = rows if mine is None else rows[mine]
+    if source.weights is None:
+        return Batch(X, source.labels[here], len(rows), mine)
+    weights = source.weights[rows]
+    local = weights if mine is None else weights[mine]
+    return Batch(X, source.labels[here], len(rows), mine, local, weights.sum())
+
+
+def mass(source: Source) -> float:
+    """How often all samples count together: their number, or the sum of their weights."""
+    return len(source) if source.weights is None else float(source.weights.sum(dtype=torch.float64))
 
 
 def share(n: int, rank: int | None = None) -> slice:

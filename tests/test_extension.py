@@ -32,6 +32,7 @@ from nmfdnn.records import read_metrics, read_summary
 from nmfdnn.runs.config import Config
 from nmfdnn.runs.experiment import run
 from nmfdnn.source import Batch, Memory, Order, Source
+from nmfdnn.targets import CLASSES, Targets
 from nmfdnn.training import (
     METHODS,
     AlternatingConfig,
@@ -135,6 +136,8 @@ class Computed:
     compute: Callable[[Tensor], Tensor]
     device: torch.device = CPU
     dtype: torch.dtype = torch.float32
+    targets: Targets = CLASSES
+    weights: Tensor | None = None
     block: int = 1
     window: int = 1
 
@@ -206,7 +209,7 @@ class ReadoutTrainer:
             self.products += A.T @ one_hot(batch.labels, layer.units, A.dtype)
         return Epoch(seconds=0.0, learning_rate=1.0)
 
-    def objective(self, outputs: Tensor, labels: Tensor) -> float:
+    def objective(self, outputs: Tensor, labels: Tensor, weights: Tensor | None = None) -> float:
         return float((one_hot(labels, outputs.shape[1], outputs.dtype) - outputs).square().mean())
 
     def state(self) -> dict[str, Any]:

@@ -18,7 +18,8 @@ import torch
 from torch import Tensor
 
 from .. import parallel
-from ..source import Batch, share
+from ..source import Batch, batch_of, share
+from ..targets import CLASSES, Targets
 from .folder import Stored
 from .preprocessing import Preprocessing
 
@@ -34,7 +35,7 @@ PARTS = 16
 
 @dataclass(frozen=True, eq=False)
 class Stream:
-    """The samples `rows` (increasing) of `stored` as `preprocessing` makes them, and their labels (n).
+    """The samples `rows` (increasing) of `stored` as `preprocessing` makes them, their labels and weights.
 
     About `memory` bytes of samples, at most, are held at a time, besides the batches handed out. Over several
     ranks each reads an equal part of the samples, in order.
@@ -46,6 +47,8 @@ class Stream:
     preprocessing: Preprocessing
     dtype: torch.dtype
     memory: float
+    targets: Targets = CLASSES
+    weights: Tensor | None = None
 
     @property
     def features(self) -> int:
@@ -137,8 +140,8 @@ class Stream:
         return self.preprocessing.apply(self.stored[self.rows[samples]], dtype=self.dtype)
 
     def _batch(self, X: Tensor, rows: Tensor, mine: Tensor | None) -> Batch:
-        here = rows if mine is None else rows[mine]
-        return Batch(X.to(self.device), self.labels[here.to(self.device)], len(rows), mine)
+        rows = rows.to(self.device)
+        return batch_of(self, X.to(self.device), rows, None if mine is None else mine.to(self.device))
 
 
 class _Needs:

@@ -14,7 +14,7 @@ from ..kernels import REFERENCE, Kernels
 from ..linalg import Factors, factor_unchecked
 from .driver import Result, Stopping, iterate
 from .inputs import Pair, Units, check_matrix, unit
-from .semi_nmf import Regularisation, affine, augmented, split_bias
+from .semi_nmf import Regularisation, affine, augmented, counted, split_bias
 
 UNKNOWNS = ("weights", "codes")
 
@@ -110,12 +110,14 @@ def weight_step(
     omega: float,
     ridge: float = 0.0,
     kernels: Kernels = REFERENCE,
+    roots: Tensor | None = None,
 ) -> Tensor:
     """W ← W + ω A⁺(B − f(AW)), then (AᵀA + λ_W ḡI)⁻¹AᵀA W for λ_W = `ridge` > 0 (Arai 2018).
 
     ḡ is the mean diagonal of AᵀA. `factors` are those of A, whose last column is ones where W has a bias row.
+    Where samples have weights, `roots` (n × 1) are their square roots and `factors` those of roots ∘ A.
     """
-    W = W + omega * factors.solve(kernels.relu_residual(B, A @ W))
+    W = W + omega * factors.solve(counted(kernels.relu_residual(B, A @ W), roots))
     return factors.shrink(W, ridge) if ridge > 0 else W
 
 

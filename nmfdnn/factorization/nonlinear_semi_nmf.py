@@ -18,7 +18,7 @@ from .driver import Result, Stopping, iterate
 from .inputs import Pair, check_matrix
 from .latent import Latent, LatentStep
 from .least_squares import code_step, weight_factors, weight_step
-from .semi_nmf import Regularisation, affine, augmented, starting_pair
+from .semi_nmf import Regularisation, affine, augmented, counted, starting_pair
 
 ORDERS = ("weights_first", "codes_first")
 
@@ -127,24 +127,35 @@ def nonlinear_semi_nmf_step(
     alternation: Alternation,
     regularisation: Regularisation,
     kernels: Kernels = REFERENCE,
+    roots: Tensor | None = None,
 ) -> Pair:
-    """One iteration: some weight steps and some code steps, each kind with one factorization."""
+    """One iteration: some weight steps and some code steps, each kind with one factorization.
+
+    `roots` (n × 1) are the square roots of the samples' weights, None where all count alike.
+    """
     if alternation.order == "weights_first":
-        pair = _weight_steps(A, pair, bias, alternation, regularisation, kernels)
+        pair = _weight_steps(A, pair, bias, alternation, regularisation, kernels, roots)
         return _code_steps(A, pair, alternation, regularisation, kernels)
     pair = _code_steps(A, pair, alternation, regularisation, kernels)
-    return _weight_steps(A, pair, bias, alternation, regularisation, kernels)
+    return _weight_steps(A, pair, bias, alternation, regularisation, kernels, roots)
 
 
 def _weight_steps(
-    A: Tensor, pair: Pair, bias: bool, how: Alternation, regularisation: Regularisation, kernels: Kernels
+    A: Tensor,
+    pair: Pair,
+    bias: bool,
+    how: Alternation,
+    regularisation: Regularisation,
+    kernels: Kernels,
+    roots: Tensor | None,
 ) -> Pair:
     Z, W = pair
     if how.weight_steps:
         inputs = augmented(Z, bias)
-        factors = factor_unchecked(inputs, regularisation.method, regularisation.delta, sharded=True)
+        method, delta = regularisation.method, regularisation.delta
+        factors = factor_unchecked(counted(inputs, roots), method, delta, sharded=True)
         for _ in range(how.weight_steps):
-            W = weight_step(inputs, A, W, factors, how.omega, regularisation.weight_ridge, kernels)
+            W = weight_step(inputs, A, W, factors, how.omega, regularisation.weight_ridge, kernels, roots)
     return Pair(Z, W)
 
 

@@ -153,23 +153,32 @@ def semi_nmf_step(
     regularisation: Regularisation,
     order: str = "weights_first",
     kernels: Kernels = REFERENCE,
+    roots: Tensor | None = None,
 ) -> Pair:
-    """W by least squares for the present Z and one multiplicative step of Z, in either order."""
+    """W by least squares for the present Z and one multiplicative step of Z, in either order.
+
+    `roots` (n × 1) are the square roots of the samples' weights, None where all count alike.
+    """
     Z, W = pair
     if order == "codes_first":
         Z = multiplicative_code_step(A, Z, W, regularisation.code_ridge, kernels)
-    W = least_squares_weights(A, Z, bias, regularisation)
+    W = least_squares_weights(A, Z, bias, regularisation, roots)
     if order == "weights_first":
         Z = multiplicative_code_step(A, Z, W, regularisation.code_ridge, kernels)
     return Pair(Z, W)
 
 
 @torch.no_grad()
-def least_squares_weights(A: Tensor, Z: Tensor, bias: bool, regularisation: Regularisation) -> Tensor:
-    """W = (ẐᵀẐ + λ_W ḡI)⁻¹ẐᵀA, ḡ the mean diagonal of ẐᵀẐ, by the chosen pseudo-inverse."""
-    inputs = augmented(Z, bias)
+def least_squares_weights(
+    A: Tensor, Z: Tensor, bias: bool, regularisation: Regularisation, roots: Tensor | None = None
+) -> Tensor:
+    """W = (ẐᵀẐ + λ_W ḡI)⁻¹ẐᵀA, ḡ the mean diagonal of ẐᵀẐ, by the chosen pseudo-inverse.
+
+    With `roots` (n × 1) rows of Ẑ and A count their squares times.
+    """
+    inputs = counted(augmented(Z, bias), roots)
     factors = factor_unchecked(inputs, regularisation.method, regularisation.delta, sharded=True)
-    W = factors.solve(A)
+    W = factors.solve(counted(A, roots))
     return factors.shrink(W, regularisation.weight_ridge) if regularisation.weight_ridge > 0 else W
 
 
@@ -226,6 +235,11 @@ def starting_pair(
 def augmented(Z: Tensor, bias: bool) -> Tensor:
     """Ẑ: [Z 1], n × (k + 1), with a bias, Z itself without."""
     return torch.cat([Z, Z.new_ones(len(Z), 1)], dim=1) if bias else Z
+
+
+def counted(A: Tensor, roots: Tensor | None) -> Tensor:
+    """Rows of A (n × k) times `roots` (n × 1), as least squares with weights needs them; None leaves them."""
+    return A if roots is None else roots * A
 
 
 def split_bias(W: Tensor, rank: int) -> tuple[Tensor, Tensor | None]:

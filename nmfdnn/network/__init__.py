@@ -1,5 +1,6 @@
 """What is trained: a ReLU network as plain tensors."""
 
+from ..targets import one_hot
 from .layers import Convolution, Dense, Layer, Pooled, dense, from_state
 from .network import (
     ConvolutionConfig,
@@ -7,7 +8,6 @@ from .network import (
     NetworkConfig,
     build_layers,
     code_scales,
-    one_hot,
     random_weights,
     rescaled,
     root_mean_square,

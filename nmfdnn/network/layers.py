@@ -65,6 +65,10 @@ class Layer(ABC):
         """
         return (Z + self.fold(A - self.rows(Z))).relu_()
 
+    def of_rows(self, values: Tensor) -> Tensor:
+        """For numbers of samples (n × 1) those of their rows (n · positions × 1)."""
+        return values.repeat_interleave(self.positions, dim=0)
+
     def product(self, Z: Tensor, W: Tensor, b: Tensor | None) -> Tensor:
         """AW + b as n × outputs, for A = rows(Z)."""
         A = self.rows(Z)

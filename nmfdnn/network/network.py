@@ -65,7 +65,7 @@ class NetworkConfig:
         bias: whether every layer has a bias row.
         start: "pretrained" (stacked NMF autoencoders), "he" (normal, variance 2/fan-in) or "uniform"
             (Glorot: ±√(6/(fan-in + fan-out))).
-        output_start: "least_squares" (fit to the one-hot targets) or "random" (as the hidden layers' `start`,
+        output_start: "least_squares" (fit to the targets) or "random" (as the hidden layers' `start`,
             He where that is "pretrained").
         convolution: convolutional layers before the hidden ones; for pictures only.
     """
@@ -188,22 +188,29 @@ def rows_at_once(samples: int, width: int) -> int:
     return max(1, min(samples, ROWS_AT_ONCE, CODES_AT_ONCE // width))
 
 
-def root_mean_square(A: Tensor) -> float:
-    """√(mean of A²) of a tensor of any shape, without overflow or underflow; 1 if zero or not finite."""
+def root_mean_square(A: Tensor, weights: Tensor | None = None) -> float:
+    """√(mean of A²) of a tensor of any shape, without overflow or underflow; 1 if zero or not finite.
+
+    With weights (n × 1) it is that of a matrix whose rows count so often.
+    """
     largest = A.abs().max()
     if not 0 < largest < math.inf:
         return 1.0
-    return float((A / largest).square().mean(dtype=torch.float64).sqrt() * largest)
+    squares = (A / largest).square()
+    if weights is None:
+        return float(squares.mean(dtype=torch.float64).sqrt() * largest)
+    mean = (weights * squares).sum(dtype=torch.float64) / (weights.sum(dtype=torch.float64) * A.shape[1])
+    return float(mean.sqrt() * largest) or 1.0
 
 
-def code_scales(network: Network, X: Tensor) -> list[float]:
+def code_scales(network: Network, X: Tensor, weights: Tensor | None = None) -> list[float]:
     """Root mean squares s₀ … s_{d−1} of X (n × p) and of its codes; 1 for codes that are zero."""
-    scales = [root_mean_square(X)]
+    scales = [root_mean_square(X, weights)]
     Z = X / scales[0]
     for layer, W in zip(network.layers[:-1], network.weights[:-1], strict=True):
         W, b = split_bias(W, layer.fan_in)
         Z = layer.product(Z, W, None if b is None else b / scales[-1]).relu_()
-        ratio = root_mean_square(Z)
+        ratio = root_mean_square(Z, weights)
         scales.append(scales[-1] * ratio)
         Z /= ratio
     return scales
@@ -220,11 +227,6 @@ def rescaled(network: Network, scales: list[float]) -> Network:
         W = W * (before / after)
         weights.append(W if b is None else torch.cat([W, b[None] / after]))
     return Network(weights, network.bias, network.layers)
-
-
-def one_hot(labels: Tensor, classes: int, dtype: torch.dtype) -> Tensor:
-    """Targets Y (n × classes) with a one at each label."""
-    return (labels[:, None] == torch.arange(classes, device=labels.device)).to(dtype)
 
 
 def random_weights(

@@ -7,6 +7,7 @@ No gradient is computed, and each problem sees only its own layer.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
@@ -21,6 +22,7 @@ from ..factorization import (
     Pair,
     Regularisation,
     augmented,
+    counted,
     nonlinear_semi_nmf_step,
     semi_nmf_step,
     weight_step,
@@ -28,7 +30,7 @@ from ..factorization import (
 from ..factorization.nonlinear_semi_nmf import ORDERS
 from ..kernels import REFERENCE, Kernels
 from ..linalg import METHODS, Factors, factor_parts, factor_unchecked
-from ..network import Network, code_scales, one_hot, rescaled
+from ..network import Layer, Network, code_scales, rescaled
 from ..source import Batch, Order, Source
 from .common import (
     FIRST_ROWS,
@@ -129,7 +131,8 @@ class AlternatingTrainer:
         self.order = Order(source, config.batch_size, self.generator, self.parts)
         # Inputs and codes in units of their root mean squares at the start: ridges, cut-offs and the column
         # of ones then mean the same whatever unit the data have.
-        self.scales = code_scales(self.start, collect(source, source.sample(FIRST_ROWS))[0])
+        first = collect(source, source.sample(FIRST_ROWS))
+        self.scales = code_scales(self.start, first.X, first.weights)
         self.weights = rescaled(self.start, self.scales).weights
         self.average = list(self.weights)
         self.regularisation = Regularisation(
@@ -159,39 +162,49 @@ class AlternatingTrainer:
     def update(self, batch: Batch) -> list[Tensor]:
         """Alternate once over all layers on a mini-batch; returns Z₀ … Z_{d−1} after it, and the targets."""
         bias, weights, layers = self.start.bias, self.weights, self.start.layers
-        Y = one_hot(batch.labels, layers[-1].units, batch.X.dtype)
+        Y = self.source.targets.matrix(batch.labels, layers[-1].units, batch.X.dtype)
+        roots = None if batch.weights is None else batch.weights.sqrt()
         codes = self._with(weights).codes(batch.X / self.scales[0])
         for _ in range(self.config.output_iterations):
             pair = Pair(layers[-1].rows(codes[-1]), weights[-1])
-            pair = semi_nmf_step(Y, pair, bias, self.regularisation, self.config.order, self.kernels)
+            pair = semi_nmf_step(
+                *(Y, pair, bias, self.regularisation, self.config.order, self.kernels),
+                _of_rows(layers[-1], roots),
+            )
             codes[-1], weights[-1] = layers[-1].moved(codes[-1], pair.Z), pair.W
         for i in range(len(weights) - 2, 0, -1):
             B = codes[i + 1].reshape(-1, layers[i].units)
             for _ in range(self.config.hidden_iterations):
                 pair = Pair(layers[i].rows(codes[i]), weights[i])
                 pair = nonlinear_semi_nmf_step(
-                    B, pair, bias, self.alternation, self.regularisation, self.kernels
+                    *(B, pair, bias, self.alternation, self.regularisation, self.kernels),
+                    _of_rows(layers[i], roots),
                 )
                 codes[i], weights[i] = layers[i].moved(codes[i], pair.Z), pair.W
-        inputs = augmented(layers[0].rows(codes[0]), bias)
+        inputs, roots = augmented(layers[0].rows(codes[0]), bias), _of_rows(layers[0], roots)
         ridge = self.config.weight_ridge
         if self._input_factors is None:
-            factors = factor_unchecked(inputs, self.solver.method, self.solver.input_delta, sharded=True)
+            method, delta = self.solver.method, self.solver.input_delta
+            factors = factor_unchecked(counted(inputs, roots), method, delta, sharded=True)
         else:
             # A batch makes its share of the step that all samples would make, and so of the shrinking.
-            factors, ridge = self._input_factors.on_rows(inputs), ridge * batch.samples / len(self.source)
+            factors = self._input_factors.on_rows(counted(inputs, roots))
+            ridge = ridge * batch.samples / len(self.source)
         B = codes[1].reshape(-1, layers[0].units)
         for _ in range(self.config.weight_steps):
-            weights[0] = weight_step(inputs, B, weights[0], factors, self.config.omega, ridge, self.kernels)
+            weights[0] = weight_step(
+                inputs, B, weights[0], factors, self.config.omega, ridge, self.kernels, roots
+            )
         self.updates += 1
         # A plain mean while it is shorter than the exponential window, so that the start does not linger.
         share = max(1 - self.config.averaging, 1 / self.updates)
         self.average = [torch.lerp(a, w, share) for a, w in zip(self.average, weights, strict=True)]
         return [*codes, Y]
 
-    def objective(self, outputs: Tensor, labels: Tensor) -> float:
+    def objective(self, outputs: Tensor, labels: Tensor, weights: Tensor | None = None) -> float:
         """½‖Y − ZW‖² per sample."""
-        return half_square_per_sample(one_hot(labels, outputs.shape[1], outputs.dtype) - outputs)
+        Y = self.source.targets.matrix(labels, outputs.shape[1], outputs.dtype)
+        return half_square_per_sample(Y - outputs, weights)
 
     def state(self) -> dict[str, Any]:
         return {
@@ -215,14 +228,18 @@ class AlternatingTrainer:
 
     def _factor_all(self) -> Factors:
         """Factors of all inputs, for the rows of any batch."""
+        return factor_parts(self._input_rows(), self.solver.method, self.solver.input_delta)
+
+    def _input_rows(self) -> Iterator[Tensor]:
+        """The rows of all inputs, part by part, as least squares with the samples' weights needs them."""
         layer, unit = self.start.layers[0], self.scales[0]
         at_once = max(1, ROWS_FACTORED // layer.positions)
-        parts = (
-            augmented(layer.rows(X) / unit, self.start.bias)
-            for batch in self.source.passes()
-            for X in batch.X.split(at_once)
-        )
-        return factor_parts(parts, self.solver.method, self.solver.input_delta)
+        for batch in self.source.passes():
+            roots = None if batch.weights is None else batch.weights.sqrt()
+            for first in range(0, len(batch.X), at_once):
+                part = slice(first, first + at_once)
+                inputs = augmented(layer.rows(batch.X[part]) / unit, self.start.bias)
+                yield inputs if roots is None else layer.of_rows(roots[part]) * inputs
 
     def _residuals(self, codes: list[Tensor]) -> list[float]:
         """‖Zᵢ₊₁ − f(ẐᵢWᵢ₊₁)‖/‖Zᵢ₊₁‖ of each layer."""
@@ -232,3 +249,7 @@ class AlternatingTrainer:
             R = B - (V.relu() if i < len(codes) - 2 else V)
             found.append(float(parallel.norm(R) / parallel.norm(B).clamp_min(torch.finfo(B.dtype).tiny)))
         return found
+
+
+def _of_rows(layer: Layer, roots: Tensor | None) -> Tensor | None:
+    return None if roots is None else layer.of_rows(roots)

@@ -9,17 +9,16 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from .. import parallel
 from ..errors import require
 from ..factorization import split_bias
-from ..network import Network, one_hot, rescaled
+from ..network import Network, rescaled
 from ..source import Batch, Order, Source
+from ..targets import LOSSES
 from .common import Epoch, Stopwatch, input_unit, require_batch, require_finite
 
 OPTIMIZERS = ("adam", "sgd")
-LOSSES = ("cross_entropy", "squared")
 SCHEDULES = ("constant", "cosine")
 
 
@@ -32,7 +31,8 @@ class BackpropConfig:
         optimizer: "adam" or "sgd".
         learning_rate: initial rate > 0.
         schedule: "constant" or "cosine" (to zero over all epochs, per step).
-        loss: "cross_entropy", or "squared" (½‖Y − output‖² per sample).
+        loss: "auto" ("cross_entropy" for classes, "squared" for real values), or one of these; "squared" is
+            ½‖Y − output‖² per sample.
         dropout: probability in [0, 1) of dropping a hidden unit.
         weight_decay: ≥ 0, decoupled (AdamW) for adam, L2 for sgd.
         momentum: in [0, 1), for sgd.
@@ -42,7 +42,7 @@ class BackpropConfig:
     optimizer: str = "adam"
     learning_rate: float = 1e-3
     schedule: str = "cosine"
-    loss: str = "cross_entropy"
+    loss: str = "auto"
     dropout: float = 0.0
     weight_decay: float = 0.0
     momentum: float = 0.9
@@ -73,6 +73,7 @@ class BackpropTrainer:
         parts: int = 1,
     ) -> None:
         require_batch(config.batch_size, source, "bp.batch_size")
+        source.targets.require_loss(config.loss)
         self.source, self.config, self.bias, self.layers = source, config, start.bias, start.layers
         self.order = Order(source, config.batch_size, generator, parts)
         # In this unit of the inputs, rates mean the same whatever unit they have.
@@ -120,16 +121,18 @@ class BackpropTrainer:
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         self.optimizer.zero_grad(set_to_none=True)
-        (self._loss(self._forward(batch), batch.labels) / batch.samples).backward()
+        loss = self.source.targets.loss(self.config.loss, self._forward(batch), batch.labels, batch.weights)
+        (loss / batch.number).backward()
         for i, sums in self._sums.items():
             self.weights[i].grad = sums.wait()[0]
         self.optimizer.step()
         self.steps += 1
         return rate
 
-    def objective(self, outputs: Tensor, labels: Tensor) -> float:
+    def objective(self, outputs: Tensor, labels: Tensor, weights: Tensor | None = None) -> float:
         """The loss per sample, without dropout and decay."""
-        return float(self._loss(outputs, labels) / len(labels))
+        mass = len(labels) if weights is None else weights.sum().clamp_min(torch.finfo(weights.dtype).tiny)
+        return float(self.source.targets.loss(self.config.loss, outputs, labels, weights) / mass)
 
     def state(self) -> dict[str, Any]:
         return {
@@ -168,10 +171,3 @@ class BackpropTrainer:
                 Z = Z * ((uniform if batch.mine is None else uniform[batch.mine]) < keep) / keep
         layer = self.layers[-1]
         return layer.product(Z, *split_bias(self.weights[-1], layer.fan_in))
-
-    def _loss(self, outputs: Tensor, labels: Tensor) -> Tensor:
-        """The loss, summed over the samples."""
-        if self.config.loss == "cross_entropy":
-            return functional.cross_entropy(outputs, labels, reduction="sum")
-        Y = one_hot(labels, outputs.shape[1], outputs.dtype)
-        return 0.5 * (Y - outputs).square().sum()

@@ -14,7 +14,7 @@ from torch import Tensor
 from .. import parallel
 from ..errors import ConfigError, DataError, require
 from ..network import Network, root_mean_square
-from ..source import Order, Source
+from ..source import Batch, Order, Source, batch_of
 
 FIRST_ROWS = 5000
 """Samples from which units of inputs and codes, and the codes' statistics, start."""
@@ -47,7 +47,7 @@ class Trainer(Protocol):
     def epoch(self) -> Epoch:
         """Train on every sample once, or on the next part of an epoch if `order` has more than one."""
 
-    def objective(self, outputs: Tensor, labels: Tensor) -> float:
+    def objective(self, outputs: Tensor, labels: Tensor, weights: Tensor | None = None) -> float:
         """The objective that the method minimises, per sample of those given."""
 
     def state(self) -> dict[str, Any]:
@@ -57,9 +57,12 @@ class Trainer(Protocol):
         """Continue from a `state`."""
 
 
-def half_square_per_sample(R: Tensor) -> float:
-    """½‖R‖² per sample, for residuals R of n samples (n × m)."""
-    return float(0.5 * R.square().sum(dtype=torch.float64) / len(R))
+def half_square_per_sample(R: Tensor, weights: Tensor | None = None) -> float:
+    """½‖R‖² per sample, for residuals R (n × m) of samples that count `weights` (n × 1) times."""
+    if weights is None:
+        return float(0.5 * R.square().sum(dtype=torch.float64) / len(R))
+    mass = weights.sum(dtype=torch.float64).clamp_min(torch.finfo(weights.dtype).tiny)
+    return float(0.5 * (weights * R.square()).sum(dtype=torch.float64) / mass)
 
 
 def require_batch(size: int, source: Source, key: str) -> None:
@@ -82,14 +85,16 @@ def input_unit(source: Source) -> float:
 
     It is 1 for pixels from 0 to 1 and for standardized features. A division by it is exact.
     """
-    first, _ = collect(source, source.sample(FIRST_ROWS))
-    return 4.0 ** math.floor(math.log(root_mean_square(first), 4) + 0.9)
+    first = collect(source, source.sample(FIRST_ROWS))
+    return 4.0 ** math.floor(math.log(root_mean_square(first.X, first.weights), 4) + 0.9)
 
 
-def collect(source: Source, rows: Tensor) -> tuple[Tensor, Tensor]:
-    """The samples with these indices (X, b × p, and labels, b), on every rank all of them."""
+def collect(source: Source, rows: Tensor) -> Batch:
+    """The samples with these indices, on every rank all of them."""
     batch = source.take(rows)
-    return parallel.whole(batch.X, batch.mine, len(rows)), source.labels[rows]
+    if batch.mine is None:
+        return batch
+    return batch_of(source, parallel.whole(batch.X, batch.mine, len(rows)), rows)
 
 
 class Stopwatch:

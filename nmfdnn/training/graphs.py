@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
-from functools import partial
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from .. import parallel
+from ..source import Batch
 
 Moved = list[tuple[Tensor, Tensor]]
 
@@ -34,22 +34,25 @@ class Replayed:
         self.function = function
         self.recordings: dict[int, Recording | None] = {}
 
-    def __call__(self, X: Tensor, labels: Tensor, samples: int) -> Moved:
-        if not recordable(X.device):
-            return self.function(X, labels, samples)
-        if samples not in self.recordings:
-            self.recordings[samples] = self._record(X, labels, samples)
-        recording = self.recordings[samples]
+    def __call__(self, batch: Batch) -> Moved:
+        if not recordable(batch.X.device):
+            return self.function(batch)
+        if batch.samples not in self.recordings:
+            self.recordings[batch.samples] = self._record(batch)
+        recording = self.recordings[batch.samples]
         if recording is None:
-            return self.function(X, labels, samples)
-        for held, T in zip(recording.inputs, (X, labels), strict=True):
+            return self.function(batch)
+        for held, T in zip(recording.inputs, _tensors(batch), strict=True):
             held.copy_(T)
         recording.replay()
         return recording.result
 
-    def _record(self, X: Tensor, labels: Tensor, samples: int) -> Recording | None:
+    def _record(self, batch: Batch) -> Recording | None:
+        held = Batch(batch.X.clone(), batch.labels.clone(), batch.samples)
+        if batch.weights is not None and batch.mass is not None:
+            held = held._replace(weights=batch.weights.clone(), mass=batch.mass.clone())
         try:
-            return record(partial(self.function, samples=samples), [X.clone(), labels.clone()])
+            return record(lambda *_: self.function(held), _tensors(held))
         except RuntimeError as error:
             warnings.warn(
                 f"the update could not be recorded as a CUDA graph ({error}): it runs kernel by kernel",
@@ -57,6 +60,10 @@ class Replayed:
                 stacklevel=3,
             )
             return None
+
+
+def _tensors(batch: Batch) -> list[Tensor]:
+    return [value for value in batch if isinstance(value, Tensor)]
 
 
 def recordable(device: torch.device) -> bool:

@@ -10,7 +10,7 @@ one relaxed step. Every layer is a nonlinear semi-NMF, the output included: Y �
 from the output down, with f(V) = max(0, V) and ∘ the element-wise product:
 
 ================  ======================================================================================
-output residual   R_d = Y − V_d where Y > 0 or V_d > 0, else 0: latent targets (Saul 2022)
+output residual   R_d = Y − V_d where Y > 0 or V_d > 0, else 0: latent targets (Saul 2022), see `targets`
 code residuals    D = (RᵢWᵢ⁺) ∘ [Zᵢ₋₁ > 0] and Rᵢ₋₁ = tᵢD: like a multiplicative step it keeps zeros
 line search       tᵢ = ⟨DWᵢ, Rᵢ⟩ / ‖DWᵢ ∘ [Vᵢ active]‖²: the tᵢ for which DWᵢ removes most of Rᵢ
 weights           Wᵢ ← Wᵢ + ρᵢ (C + (δ + γ)c̄ I)⁻¹ (Zᵢ₋₁ᵀRᵢ/n − γ c̄ Wᵢ) with rates ρᵢ, likewise bᵢ
@@ -42,6 +42,7 @@ No gradient of the whole objective is computed.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -51,8 +52,8 @@ from torch import Tensor
 from .. import parallel
 from ..errors import require
 from ..factorization import split_bias
-from ..network import Network, code_scales, one_hot, rescaled
-from ..source import Batch, Order, Source
+from ..network import Network, code_scales, rescaled
+from ..source import Batch, Order, Source, mass
 from .common import (
     FIRST_ROWS,
     Epoch,
@@ -189,42 +190,45 @@ class JacobiTrainer:
         if self.updates == self.due:
             period = min(self.config.gram_every, max(1, self.updates // FRESH))
             self.due += period
-        if period or self.updates + 1 == self.due:
-            moved = self._step(batch.X, batch.labels, batch.samples, period)
-        else:
-            moved = self._plain(batch.X, batch.labels, batch.samples)
+        moved = self._step(batch, period) if period or self.updates + 1 == self.due else self._plain(batch)
         self.updates += 1
         return moved
 
-    def _step(self, X: Tensor, labels: Tensor, samples: int, period: int = 0) -> Moved:
+    def _step(self, batch: Batch, period: int = 0) -> Moved:
         """`update` by the samples that are here; statistics are refreshed for `period` updates, if not 0."""
         assert self._input is not None  # for the type checker: the first epoch prepares it
-        X = self._input.whiten(X)
-        Y = one_hot(labels, self.layers[-1].units, X.dtype)
-        rows = [samples * layer.positions for layer in self.layers]
+        targets, w = self.source.targets, batch.weights
+        X = self._input.whiten(batch.X)
+        Y = targets.matrix(batch.labels, self.layers[-1].units, X.dtype)
+        counts = [batch.number * layer.positions for layer in self.layers]
         codes, V = self._forward(X)
         if period:
-            self._refresh(codes, rows)
-        wanted = latent_residual(Y, V)
-        R = _trusted(wanted, Y)
-        rates = [self._rate(i, number) for i, number in enumerate(rows)]
+            self._refresh(codes, counts, w)
+        wanted = targets.residual(Y, V)
+        R = _trusted(wanted, Y, w)
+        rates = [self._rate(i, count) for i, count in enumerate(counts)]
         moved, steps = [(R, Y)], []
         for i in range(len(self.weights) - 1, -1, -1):
             layer, Z = self.layers[i], codes[i]
-            C = self.metrics[i].cross(layer, Z, R, rows[i])
-            steps.append(parallel.begin(C, R.reshape(-1, layer.units).sum(dim=0)))
+            weighted = R if w is None else w * R
+            C = self.metrics[i].cross(layer, Z, weighted, batch.samples * layer.positions)
+            steps.append(parallel.begin(C, weighted.reshape(-1, layer.units).sum(dim=0)))
             if i > 0:
                 D = _where_active(layer.back(R, self.code_inverses[i - 1]), Z)
                 if period:
                     P = layer.product(D, self.weights[i], None)
-                    above = Y.max(V) if i == len(self.weights) - 1 else codes[i + 1]
-                    self.searches[i - 1].copy_(_search(_where_active(P, above), R))
-                R = _trusted(D.mul_(self.searches[i - 1]), Z)
+                    last = i == len(self.weights) - 1
+                    P = targets.felt(P, Y, V) if last else _where_active(P, codes[i + 1])
+                    self.searches[i - 1].copy_(_search(P, R, w))
+                R = _trusted(D.mul_(self.searches[i - 1]), Z, w)
                 moved.append((R, Z))
         for i, (C, r) in enumerate(pending.wait() for pending in reversed(steps)):
-            self._move(i, self.metrics[i].step(C, r, rows[i]), rates[i])
+            step = self.metrics[i].step(
+                C.div_(counts[i]), r.div_(counts[i]), batch.samples * self.layers[i].positions
+            )
+            self._move(i, step, rates[i])
         if self.updates + 1 == self.due:
-            best = _search(wanted - latent_residual(Y, self._forward(X)[1]), wanted)
+            best = _search(wanted - targets.residual(Y, self._forward(X)[1]), wanted, w)
             self.share.mul_(best.clamp(0.5, 2.0)).clamp_max_(1.0)
         self._shrink(rates, period)
         for mean, new in zip(
@@ -254,7 +258,7 @@ class JacobiTrainer:
         if self.start.bias:
             self.biases[i].addcmul_(bias_step, rate.expand_as(bias_step))
 
-    def _rate(self, i: int, rows: int) -> Tensor:
+    def _rate(self, i: int, rows: Tensor | int) -> Tensor:
         """ρ of each unit that layer i's weights lead to, for a batch that gives so many rows."""
         hidden = i < len(self.weights) - 1
         omega = self.config.omega if hidden else self.config.output_omega
@@ -269,9 +273,10 @@ class JacobiTrainer:
         overflows; powers of two, because a division by them is exact.
         """
         config, start, bias = self.config, self.start, self.start.bias
-        first, _ = collect(self.source, self.source.sample(FIRST_ROWS))
+        first = collect(self.source, self.source.sample(FIRST_ROWS))
         if not self.scales:
-            self.scales = [2.0 ** round(math.log2(size)) for size in code_scales(start, first)]
+            sizes = code_scales(start, first.X, first.weights)
+            self.scales = [2.0 ** round(math.log2(size)) for size in sizes]
         layer, unit, damping, ridge = start.layers[0], self.scales[0], config.damping, config.input_ridge
         whitened: WhitenedInput | PatchInput
         if layer.positions > 1:
@@ -289,47 +294,50 @@ class JacobiTrainer:
         self.weights[0], self.biases[0] = whitened.enter(self.weights[0], self.biases[0])
         self.average = [W.clone() for W in self.weights]
         self.average_biases = [b.clone() for b in self.biases]
-        codes = self._forward(whitened.whiten(first))[0]
+        codes = self._forward(whitened.whiten(first.X))[0]
         self.code_metrics = []
         for layer, Z in zip(self.layers[1:], codes[1:], strict=True):
-            A = layer.rows(Z[:: max(1, len(Z) * layer.positions // CODE_ROWS)])
+            every = max(1, len(Z) * layer.positions // CODE_ROWS)
+            A = layer.rows(Z[::every])
+            w = None if first.weights is None else layer.of_rows(first.weights[::every])
             hidden = layer is not self.layers[-1]
-            samples = len(self.source) * layer.positions
-            ridge = config.ridge * layer.fan_in / samples if hidden else 0.0
+            ridge = config.ridge * layer.fan_in / (mass(self.source) * layer.positions) if hidden else 0.0
             memory = config.gram_memory
-            start_ = moments(*sums(A, bias), len(A))
+            start_ = moments(*sums(A, bias, w), len(A) if w is None else w.sum())
             self.code_metrics.append(CodeMetric(*start_, damping=config.damping, ridge=ridge, memory=memory))
         self.metrics: list[Metric] = [whitened, *self.code_metrics]
         self.activity = [
-            _activity(Z, layer.units).div_(len(Z) * layer.positions)
+            _activity(Z, layer.units, first.weights).div_(first.number * layer.positions)
             for layer, Z in zip(self.layers, codes[1:], strict=False)
         ]
         self.code_inverses = [damped_code_inverse(W, config.code_damping) for W in self.weights[1:]]
-        self.searches = [first.new_ones(()) for _ in self.weights[1:]]
+        self.searches = [first.X.new_ones(()) for _ in self.weights[1:]]
         self._plain = Replayed(self._step)  # what was recorded before is about other tensors
         self._input = whitened
 
-    def _refresh(self, codes: list[Tensor], rows: list[int]) -> None:
-        """Take a batch's codes into their statistics."""
+    def _refresh(self, codes: list[Tensor], counts: Sequence[Tensor | int], w: Tensor | None) -> None:
+        """Take a batch's codes into their statistics; its samples have weights w (b × 1) or None."""
         local: list[Tensor] = []
         for i in range(1, len(self.layers)):
-            local += sums(self.layers[i].rows(codes[i]), self.start.bias)
-            local.append(_activity(codes[i], self.layers[i - 1].units))
+            layer = self.layers[i]
+            local += sums(layer.rows(codes[i]), self.start.bias, None if w is None else layer.of_rows(w))
+            local.append(_activity(codes[i], self.layers[i - 1].units, w))
         totals = parallel.totals(*local)
         for i, metric in enumerate(self.code_metrics):
             total, squares, active = totals[3 * i : 3 * i + 3]
-            metric.refresh(*moments(total, squares, rows[i + 1]))
-            self.activity[i].lerp_(active.div_(rows[i]), 1 - self.config.gram_memory)
+            metric.refresh(*moments(total, squares, counts[i + 1]))
+            self.activity[i].lerp_(active.div_(counts[i]), 1 - self.config.gram_memory)
         for inverse, W in zip(self.code_inverses, self.weights[1:], strict=True):
             inverse.copy_(damped_code_inverse(W, self.config.code_damping))
 
     def _decay(self) -> float:
         return max(0.0, 1 - self.updates / self.total_updates)
 
-    def objective(self, outputs: Tensor, labels: Tensor) -> float:
-        """½‖R_d‖² per sample: the distance of Y from f(V_d), for a label's own output from V_d."""
-        Y = one_hot(labels, outputs.shape[1], outputs.dtype)
-        return half_square_per_sample(latent_residual(Y, outputs))
+    def objective(self, outputs: Tensor, labels: Tensor, weights: Tensor | None = None) -> float:
+        """½‖R_d‖² per sample: for classes the distance of Y from f(V_d), for a label's own from V_d."""
+        targets = self.source.targets
+        Y = targets.matrix(labels, outputs.shape[1], outputs.dtype)
+        return half_square_per_sample(targets.residual(Y, outputs), weights)
 
     def state(self) -> dict[str, Any]:
         state: dict[str, Any] = {"updates": self.updates, "due": self.due, "share": self.share.clone()}
@@ -355,31 +363,32 @@ class JacobiTrainer:
                 metric.load_state(saved)
 
 
-def latent_residual(Y: Tensor, V: Tensor) -> Tensor:
-    """Y − V where Y > 0 or V > 0, else 0 (n × m): Y is to be f(V), and where Y = 0 any V ≤ 0 will do."""
-    return Y - torch.where(Y > 0, V, V.relu())
-
-
 def _where_active(D: Tensor, Z: Tensor) -> Tensor:
     """D where Z > 0, else 0, in one pass."""
     return torch.ops.aten.threshold_backward(D, Z, 0)
 
 
-def _trusted(R: Tensor, Z: Tensor) -> Tensor:
-    """R, shortened to ‖R‖ ≤ TRUST ‖Z‖."""
-    size, limit = parallel.totals(R.norm().square(), Z.norm().square())
+def _trusted(R: Tensor, Z: Tensor, w: Tensor | None) -> Tensor:
+    """R, shortened to ‖R‖ ≤ TRUST ‖Z‖, in norms to which samples contribute w (n × 1) times each."""
+    size, limit = parallel.totals(*(_square(T, w) for T in (R, Z)))
     return R * _ratio(TRUST * limit.sqrt(), size.sqrt()).clamp_max(1.0)
 
 
-def _search(P: Tensor, R: Tensor) -> Tensor:
-    """The t ≥ 0 that minimises ‖R − tP‖; 0-d."""
-    return _ratio(*parallel.totals((P * R).sum(), P.square().sum())).clamp_min(0)
+def _square(T: Tensor, w: Tensor | None) -> Tensor:
+    return T.norm().square() if w is None else (w * T.square()).sum()
+
+
+def _search(P: Tensor, R: Tensor, w: Tensor | None) -> Tensor:
+    """The t ≥ 0 that minimises ‖R − tP‖, a norm as in `_trusted`; 0-d."""
+    weighted = P if w is None else w * P
+    return _ratio(*parallel.totals((weighted * R).sum(), (weighted * P).sum())).clamp_min(0)
 
 
 def _ratio(a: Tensor, b: Tensor) -> Tensor:
     return a / b.clamp_min(torch.finfo(b.dtype).tiny)
 
 
-def _activity(Z: Tensor, units: int) -> Tensor:
-    """For codes Z (n × …) of so many units the number of rows in which each unit is active."""
-    return (Z.reshape(-1, units) > 0).to(Z).sum(dim=0)
+def _activity(Z: Tensor, units: int, w: Tensor | None) -> Tensor:
+    """For codes Z (n × …) of so many units the number of rows in which each is active, w times."""
+    active = (Z > 0).to(Z)
+    return (active if w is None else w * active).reshape(-1, units).sum(dim=0)

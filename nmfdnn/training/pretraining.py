@@ -94,7 +94,7 @@ def pretrain(
     rows = torch.arange(len(source))
     if config.samples is not None and config.samples < len(rows):
         rows = torch.randperm(len(rows), generator=generator)[: config.samples]
-    Z, _ = collect(source, rows.to(source.device))
+    Z = collect(source, rows.to(source.device)).X
     trained: list[PretrainedLayer] = []
     for index, layer in enumerate(layers):
         delta = solver.input_delta if index == 0 else solver.hidden_delta

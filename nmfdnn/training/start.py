@@ -7,14 +7,13 @@ from dataclasses import dataclass, field
 
 import torch
 
-from ..factorization import augmented
+from ..factorization import augmented, counted
 from ..kernels import REFERENCE, Kernels
 from ..linalg import factor
 from ..network import (
     Layer,
     Network,
     NetworkConfig,
-    one_hot,
     random_weights,
     root_mean_square,
     rows_at_once,
@@ -58,14 +57,15 @@ def starting_network(
         weights[0][: layers[0].fan_in] /= input_unit(source)
     if config.output_start == "least_squares":
         rows = torch.randperm(n, generator=generator)[:OUTPUT_SAMPLES].to(source.device)
-        X, labels = collect(source, rows)
+        batch = collect(source, rows)
         start = Network(weights, config.bias, layers)
-        parts = X.split(rows_at_once(len(X), max(start.widths)))
+        parts = batch.X.split(rows_at_once(len(rows), max(start.widths)))
         Z = torch.cat([layers[-1].rows(start.codes(part)[-1]) for part in parts])
-        Y = one_hot(labels, layers[-1].units, X.dtype)
+        Y = source.targets.matrix(batch.labels, layers[-1].units, Z.dtype)
         # Codes with a root mean square of one: the cut-off then treats them and the column of ones alike.
-        scale = root_mean_square(Z)
-        inputs = augmented(Z / scale, config.bias)
-        weights[-1] = factor(inputs, solver.method, solver.hidden_delta).solve(Y)
+        scale = root_mean_square(Z, batch.weights)
+        roots = None if batch.weights is None else batch.weights.sqrt()
+        inputs = counted(augmented(Z / scale, config.bias), roots)
+        weights[-1] = factor(inputs, solver.method, solver.hidden_delta).solve(counted(Y, roots))
         weights[-1][: Z.shape[1]] /= scale
     return Start(Network(weights, config.bias, layers), watch.seconds(), trained)

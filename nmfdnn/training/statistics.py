@@ -17,7 +17,7 @@ from .. import parallel
 from ..errors import DataError
 from ..linalg import cholesky, gram
 from ..network import Dense, Layer
-from ..source import Source
+from ..source import Source, mass
 
 INPUT_ROWS = 20_000
 """Evenly spaced samples, at least, that give the covariance of the inputs; all if they are fewer."""
@@ -41,7 +41,7 @@ class Metric(Protocol):
         """
 
     def step(self, C: Tensor, r: Tensor, rows: int) -> tuple[Tensor, Tensor]:
-        """Steps of weights and biases for the sums of `cross` and of R (m), the ridge left aside."""
+        """Steps of weights and biases for the means of `cross` and of R (m), the ridge left aside."""
 
     def shrink(self, W: Tensor) -> tuple[Tensor, Tensor]:
         """The ridge's part of the steps."""
@@ -98,7 +98,7 @@ class WhitenedInput:
         return layer.cross(Z, R)
 
     def step(self, C: Tensor, r: Tensor, rows: int) -> tuple[Tensor, Tensor]:
-        return C.div_(rows), r.div_(rows)
+        return C, r
 
     def shrink(self, W: Tensor) -> tuple[Tensor, Tensor]:
         return self.shrinkage * W, W.new_zeros(W.shape[1])
@@ -127,12 +127,11 @@ class CodeMetric:
         return layer.cross(Z, R)
 
     def step(self, C: Tensor, r: Tensor, rows: int) -> tuple[Tensor, Tensor]:
-        mean_residual = r.div_(rows)
         if rows < C.shape[1]:
-            S = C.div_(rows).addr_(self.solved_mean, mean_residual, alpha=-1)
+            S = C.addr_(self.solved_mean, r, alpha=-1)
         else:
-            S = self.inverse @ C.div_(rows).addr_(self.mean, mean_residual, alpha=-1)
-        return S, mean_residual - self.mean @ S
+            S = self.inverse @ C.addr_(self.mean, r, alpha=-1)
+        return S, r - self.mean @ S
 
     def shrink(self, W: Tensor) -> tuple[Tensor, Tensor]:
         S = (self.inverse @ W).mul_(self.ridge * self.level)
@@ -188,10 +187,10 @@ class PatchInput(CodeMetric):
 
 def input_moments(
     source: Source, layer: Layer, unit: float, bias: bool
-) -> tuple[tuple[Tensor, Tensor], Tensor, int]:
+) -> tuple[tuple[Tensor, Tensor], Tensor, float]:
     """Mean, in two parts to be taken off in turn, and covariance of the inputs' rows in multiples of `unit`.
 
-    And the number of rows of all samples. Without a bias the mean counts as zero.
+    And the number of rows of all samples, or the sum of weights. Without a bias the mean counts as zero.
 
     Raises:
         DataError: inputs are not finite, or do not vary.
@@ -199,17 +198,19 @@ def input_moments(
     n = len(source)
     rows = torch.arange(0, n, max(1, n // INPUT_ROWS), device=source.device)
     first: Tensor | None = None
-    count = 0
+    count: Tensor | int = 0
     for batch in source.batches(rows.split(max(1, 2 * INPUT_ROWS // layer.positions))):
         A = layer.rows(batch.X) / unit
-        number = batch.samples * layer.positions
+        w = None if batch.weights is None else layer.of_rows(batch.weights)
+        number = batch.number * layer.positions
         if first is None:  # taken off before anything is squared: features far from zero keep their digits
-            first = parallel.total(A.sum(dim=0)).div_(number) if bias else A.new_zeros(A.shape[1])
+            local = (A if w is None else w * A).sum(dim=0)
+            first = parallel.total(local).div_(number) if bias else A.new_zeros(A.shape[1])
             total, squares = A.new_zeros(A.shape[1]), A.new_zeros(A.shape[1], A.shape[1])
         A -= first
-        for sum_, part in zip((total, squares), parallel.totals(*sums(A, bias)), strict=True):
+        for sum_, part in zip((total, squares), parallel.totals(*sums(A, bias, w)), strict=True):
             sum_ += part
-        count += number
+        count = count + number
     assert first is not None  # for the type checker: there are samples
     rest, covariance = moments(total, squares, count)
     if not torch.isfinite(covariance).all():
@@ -219,15 +220,19 @@ def input_moments(
             "every feature of the training inputs X is constant: there is nothing to learn from; "
             "check that X holds the data that you meant"
         )
-    return (first, rest), covariance, n * layer.positions
+    return (first, rest), covariance, mass(source) * layer.positions
 
 
-def sums(A: Tensor, bias: bool) -> tuple[Tensor, Tensor]:
-    """Sum (k) and Gram matrix (k × k) of the rows of A (n × k); without a bias the sum counts as zero."""
-    return A.sum(dim=0) if bias else A.new_zeros(A.shape[1]), gram(A)
+def sums(A: Tensor, bias: bool, w: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """Sum (k) and Gram matrix (k × k) of the rows of A (n × k), which count w (n × 1) times each.
+
+    Without a bias the sum counts as zero.
+    """
+    squares = gram(A if w is None else w.sqrt() * A)
+    return (A if w is None else w * A).sum(dim=0) if bias else A.new_zeros(A.shape[1]), squares
 
 
-def moments(total: Tensor, squares: Tensor, count: int) -> tuple[Tensor, Tensor]:
+def moments(total: Tensor, squares: Tensor, count: Tensor | int) -> tuple[Tensor, Tensor]:
     """Mean and covariance of `count` rows for their `sums`, which are used up."""
     mean = total.div_(count)
     return mean, squares.div_(count).addr_(mean, mean, alpha=-1)
@@ -240,6 +245,6 @@ def damped_code_inverse(W: Tensor, damping: float) -> Tensor:
     return torch.cholesky_solve(W.T.contiguous(), L)
 
 
-def marchenko_pastur(root: Tensor, dimension: Tensor, rows: int) -> Tensor:
+def marchenko_pastur(root: Tensor, dimension: Tensor, rows: Tensor | int) -> Tensor:
     """(√a + √(k̂/n))² for `root` = √a: a batch's eigenvalues are at most so many times the population's."""
     return (root + (dimension / rows).sqrt().to(root)).square()

@@ -15,8 +15,8 @@ from sklearn.datasets import load_digits
 from nmfdnn.errors import ConfigError, DataError, NmfdnnError
 from nmfdnn.network import Network, dense, random_weights
 from nmfdnn.source import Memory
+from nmfdnn.targets import Classes
 from nmfdnn.training import JacobiConfig, JacobiTrainer, statistics
-from nmfdnn.training.jacobi import latent_residual
 from nmfdnn.training.statistics import damped_code_inverse
 
 
@@ -92,7 +92,7 @@ def test_the_inverse_of_orthogonal_weights_is_their_scaled_transpose(put, rng):
 
 def test_latent_residuals_leave_an_output_below_zero_alone_where_its_target_is_zero(put):
     Y, V = put(np.array([[1.0, 0, 0, 1]])), put(np.array([[-0.5, -2, 0.25, 3]]))
-    assert latent_residual(Y, V).tolist() == [[1.5, 0, -0.25, -2]]
+    assert Classes().residual(Y, V).tolist() == [[1.5, 0, -0.25, -2]]
 
 
 @pytest.mark.parametrize("hidden", [[12], [12, 8], [24] * 5])

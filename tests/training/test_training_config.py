@@ -38,7 +38,7 @@ CASES: list[tuple[type, str, str, list[Any], str]] = [
     (BackpropConfig, "bp", "optimizer", ["lion"], "one of adam, sgd"),
     (BackpropConfig, "bp", "learning_rate", [0.0, -1.0, NAN], "> 0"),
     (BackpropConfig, "bp", "schedule", ["linear"], "one of constant, cosine"),
-    (BackpropConfig, "bp", "loss", ["hinge"], "one of cross_entropy, squared"),
+    (BackpropConfig, "bp", "loss", ["hinge"], "one of auto, cross_entropy, squared"),
     (BackpropConfig, "bp", "dropout", [1.0, -0.1, NAN], UNIT),
     (BackpropConfig, "bp", "weight_decay", [-1e-9, NAN], "≥ 0"),
     (BackpropConfig, "bp", "momentum", [1.0, -0.1, NAN], UNIT),
