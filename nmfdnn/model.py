@@ -18,7 +18,7 @@ import numpy as np
 import safetensors
 import safetensors.torch
 import torch
-from scipy.optimize import minimize_scalar
+from scipy.optimize import brentq
 from torch import Tensor
 
 from . import files
@@ -161,19 +161,36 @@ def _safetensors(path: Path, device: torch.device | str) -> dict[str, Any]:
     return {**state, "weights": [tensors[f"weights.{i}"] for i in range(len(tensors) - 2)]}
 
 
-def calibrated(outputs: Tensor, labels: Tensor) -> float:
+def calibrated(outputs: Tensor, labels: Tensor, weights: Tensor | None = None) -> float:
     """The temperature T > 0 for which softmax(outputs/T) has the least log-loss on these labels (n).
+
+    The sample that is classified right by the smallest margin counts once more, with the label that came
+    second: a few samples that are all right would else ask for probabilities of 0 and 1.
 
     Args:
         outputs: n × classes, n ≥ 1.
         labels: n, int64.
+        weights: how often samples count (n × 1); default once.
     """
     outputs = outputs.double()
     outputs = outputs - outputs.mean(dim=1, keepdim=True)
     size = float(outputs.square().mean().sqrt()) or 1.0
+    counts = outputs.new_ones(len(outputs)) if weights is None else weights[:, 0].to(outputs)
+    second, runner_up = outputs.scatter(1, labels[:, None], -math.inf).max(dim=1)
+    margins = outputs.gather(1, labels[:, None])[:, 0] - second
+    nearest = torch.where(margins > 0, margins, math.inf).argmin()
+    if outputs.shape[1] > 1 and margins[nearest] > 0:
+        outputs = torch.cat([outputs, outputs[nearest][None]])
+        labels = torch.cat([labels, runner_up[nearest][None]])
+        counts = torch.cat([counts, counts.new_ones(1)])
+    own = outputs.gather(1, labels[:, None])[:, 0]
 
-    def loss(log_temperature: float) -> float:
-        scaled = outputs / (size * math.exp(log_temperature))
-        return float(torch.nn.functional.cross_entropy(scaled, labels))
+    def slope(log_temperature: float) -> float:
+        """Of the log-loss in 1/T, in which it is convex."""
+        shares = (outputs / (size * math.exp(log_temperature))).softmax(dim=1)
+        return float(counts @ ((shares * outputs).sum(dim=1) - own))
 
-    return size * math.exp(minimize_scalar(loss, bounds=(-7, 7), method="bounded").x)
+    low, high = -7.0, 7.0
+    if slope(low) <= 0:
+        return size * math.exp(low)
+    return size * math.exp(high if slope(high) >= 0 else brentq(slope, low, high, xtol=1e-12))

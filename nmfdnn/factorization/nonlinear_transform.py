@@ -22,10 +22,10 @@ def nonlinear_transform(
     """Codes Z ≥ 0 (n × k) with A ≈ f(ẐW) for the weights of a `nonlinear_semi_nmf` of other rows.
 
     From zero codes, each iteration is a nonnegative least-squares step of Z towards T = A where A > 0,
-    min(0, ẐW) elsewhere (Saul 2022). So it solves the convex problem min ½‖A − ẐW‖² over Z ≥ 0, but for entries that
-    are zero and met by any ẐW ≤ 0, which bounds the objective from above. Steps go on along their move, row
-    by row (FISTA's momentum, restarted where the bound rises; O'Donoghue & Candès 2015); of each row the best
-    codes are kept.
+    min(0, ẐW) elsewhere (Saul 2022). So it solves the convex problem min ½‖A − ẐW‖² over Z ≥ 0 in which any
+    ẐW ≤ 0 meets a zero of A; its objective bounds the one above. Steps go on along their move, row by row
+    (FISTA's momentum, restarted where the bound rises; O'Donoghue & Candès 2015); of each row the best codes
+    are kept.
 
     Args:
         A: new rows, n × m, in the unit of those that W was fitted to. Entries below zero cannot be met.
