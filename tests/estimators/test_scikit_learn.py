@@ -38,10 +38,10 @@ NETWORKS = [NMFNetworkClassifier(**SMALL, max_epochs=20), NMFNetworkRegressor(**
 ALL = [*TRANSFORMERS, *NETWORKS]
 
 DRAWN = (
-    "which samples are held out and share a mini-batch is drawn, and draws are others where samples are repeated; "
-    "without either, weights are exact"
+    "which samples are held out and share a mini-batch is drawn, and draws are others where samples are "
+    "repeated; without either, weights are exact"
 )
-"""Of the one check that a default network cannot pass; the same networks pass it below on all samples at once."""
+"""Of the one check that a default network cannot pass; it passes on all samples at once."""
 
 FULL_BATCH = {"validation_fraction": 0.0, "batch_size": 1000}
 
@@ -175,7 +175,7 @@ def test_sparse_and_impossible_samples_are_refused(estimator):
 @pytest.mark.parametrize("estimator", ALL, ids=name)
 def test_a_device_or_a_type_that_is_not_there(estimator):
     X, y = samples()
-    with pytest.raises(ValueError, match="PyTorch cannot use device=nowhere here: .*; leave it out"):
+    with pytest.raises(ValueError, match=r"PyTorch cannot use device=nowhere here: .*; leave it out"):
         clone(estimator).set_params(device="nowhere").fit(X, y)
     with pytest.raises(ValueError, match="dtype must be None or one of float32, float64, got 'int8'"):
         clone(estimator).set_params(dtype="int8").fit(X, y)
