@@ -119,7 +119,7 @@ class NMF(Factorization):
     Args:
         n_components: k; None takes as many as there are features.
         update: "accelerated" (HALS with several sweeps, extrapolated), "hals" or "multiplicative".
-        init: "nndsvda", "nndsvd", "nndsvdar" or "random".
+        start: "nndsvda", "nndsvd", "nndsvdar" or "random".
         subsample: rows to which components are fitted first; None chooses, 0 never does.
         max_iter: iterations at most.
         tol: stop when ten iterations lower the objective by at most this fraction of ½‖A‖².
@@ -150,7 +150,7 @@ class NMF(Factorization):
         n_components: int | None = None,
         *,
         update: str = "accelerated",
-        init: str = "nndsvda",
+        start: str = "nndsvda",
         subsample: int | None = None,
         max_iter: int = 200,
         tol: float = 1e-4,
@@ -160,7 +160,7 @@ class NMF(Factorization):
     ) -> None:
         self.n_components = n_components
         self.update = update
-        self.init = init
+        self.start = start
         self.subsample = subsample
         self.max_iter = max_iter
         self.tol = tol
@@ -177,7 +177,7 @@ class NMF(Factorization):
             A,
             rank,
             update=self.update,
-            start=self.init,
+            start=self.start,
             subsample=self.subsample,
             stopping=stopping,
             generator=generator,
@@ -196,7 +196,7 @@ class SemiNMF(Factorization):
         n_components: k; None takes as many as there are features.
         bias: whether there is an intercept b: A ≈ ZW + b.
         update: of the codes, "exact" (a coordinate at a time) or "multiplicative".
-        init: "svd" or "random"; None is the one that suits `update`.
+        start: "svd" or "random"; None is the one that suits `update`.
         max_iter: iterations at most.
         tol: stop when ten iterations lower the objective by at most this fraction of ½‖A‖².
         random_state: of all that is random.
@@ -226,7 +226,7 @@ class SemiNMF(Factorization):
         *,
         bias: bool = False,
         update: str = "exact",
-        init: str | None = None,
+        start: str | None = None,
         max_iter: int = 200,
         tol: float = 1e-4,
         random_state: Any = None,
@@ -236,7 +236,7 @@ class SemiNMF(Factorization):
         self.n_components = n_components
         self.bias = bias
         self.update = update
-        self.init = init
+        self.start = start
         self.max_iter = max_iter
         self.tol = tol
         self.random_state = random_state
@@ -249,7 +249,7 @@ class SemiNMF(Factorization):
             rank,
             bias=self.bias,
             update=self.update,
-            start=self.init,
+            start=self.start,
             stopping=stopping,
             generator=generator,
         )
@@ -264,7 +264,7 @@ class NonlinearSemiNMF(Factorization):
     Args:
         n_components: k; None takes as many as there are features.
         bias: whether there is an intercept b: A ≈ f(ZW + b).
-        init: "random" or "svd".
+        start: "random" or "svd".
         max_iter: iterations at most.
         tol: stop when ten iterations lower the objective by at most this fraction of ½‖A‖².
         random_state: of all that is random.
@@ -294,7 +294,7 @@ class NonlinearSemiNMF(Factorization):
         n_components: int | None = None,
         *,
         bias: bool = False,
-        init: str = "random",
+        start: str = "random",
         max_iter: int = 200,
         tol: float = 1e-4,
         random_state: Any = None,
@@ -303,7 +303,7 @@ class NonlinearSemiNMF(Factorization):
     ) -> None:
         self.n_components = n_components
         self.bias = bias
-        self.init = init
+        self.start = start
         self.max_iter = max_iter
         self.tol = tol
         self.random_state = random_state
@@ -312,7 +312,7 @@ class NonlinearSemiNMF(Factorization):
 
     def _factor(self, A: Tensor, rank: int, stopping: Stopping, generator: torch.Generator) -> Result:
         return nonlinear_semi_nmf(
-            A, rank, bias=self.bias, start=self.init, stopping=stopping, generator=generator
+            A, rank, bias=self.bias, start=self.start, stopping=stopping, generator=generator
         )
 
     def _codes(self, A: Tensor, W: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -40,8 +40,40 @@ from ..training import METHODS, starting_network
 from .base import Estimator, host, like
 from .settings import PRETRAINING, network_config, recipe, settings
 
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
 BATCHES = range(20, 251)
 """Samples in a mini-batch where nothing else is asked for: a tenth of all, but in this range."""
+
+
+class Given(NamedTuple):
+    """What a fit is given.
+
+    Attributes:
+        X: samples, n × p, as they came.
+        y: numbers of classes, or values: n, or n × m.
+        weights: how often samples count (n); None where all count once.
+        device: where to compute.
+    """
+
+    X: np.ndarray
+    y: np.ndarray
+    weights: np.ndarray | None
+    device: torch.device
+
+    def part(self, rows: np.ndarray) -> Given:
+        """Of some samples."""
+        weights = None if self.weights is None else self.weights[rows]
+        return Given(self.X[rows], self.y[rows], weights, self.device)
+
+    def source(self, preprocessing: Preprocessing, targets: Targets, dtype: torch.dtype) -> Memory:
+        """As the network sees them, on the device."""
+        values = preprocessing.apply(self.X, device=self.device, dtype=dtype)
+        labels = targets.labels(self.y, dtype).to(self.device)
+        weights = self.weights
+        own = None if weights is None else torch.from_numpy(weights)[:, None].to(self.device, dtype)
+        return Memory(values, labels, targets=targets, weights=own)
 
 
 class NetworkEstimator(Estimator):
@@ -62,57 +94,48 @@ class NetworkEstimator(Estimator):
 
     @abstractmethod
     def _keep(self, network: Network, preprocessing: Preprocessing, judged: Memory) -> None:
-        """Set `model_`; `judged` are samples that were held out, or where there are none, those of the
-        training.
-        """
+        """Set `model_`; `judged` are the samples that were held out, or where none were, all."""
 
-    def _read(self, X: Any, y: Any, sample_weight: Any, *, reset: bool = True) -> tuple[Any, Any, Any]:
-        """Samples, y and weights (None if all are 1) as arrays of one length; samples of weight 0 are left
-        out.
-        """
-        X = validate_data(self, host(X), reset=reset, dtype="numeric", ensure_min_samples=2)
-        y = host(y)
+    def _read(self, X: Any, y: Any, sample_weight: Any, *, reset: bool = True) -> Given:
+        """What a fit is given as arrays; samples of weight 0 are left out. `reset` finds out the features."""
+        device, X = self._device(X), host(X)
+        X = validate_data(self, X, reset=reset, dtype="numeric", ensure_min_samples=2)
         if y is None:
             raise DataError(f"{type(self).__name__} requires y to be passed, but the target y is None")
+        y = np.asarray(host(y))
+        check_consistent_length(X, y)
         if sample_weight is None:
-            check_consistent_length(X, y)
-            return X, np.asarray(y), None
+            return Given(X, y, None, device)
         weights = _check_sample_weight(host(sample_weight), X, dtype=np.float64)
-        require(
-            weights.min() >= 0 and weights.max() > 0, "sample_weight", "≥ 0, and above 0 somewhere", weights
-        )
-        check_consistent_length(X, y, weights)
-        kept = weights > 0
-        return X[kept], np.asarray(y)[kept], weights[kept]
+        require(min(weights) >= 0 and max(weights) > 0, "sample_weight", "≥ 0, not all 0", weights)
+        return Given(X, y, weights, device).part(weights > 0)
 
-    def _train(
-        self,
-        X: np.ndarray,
-        y: np.ndarray,
-        weights: np.ndarray | None,
-        device: torch.device,
-        targets: Targets,
-        *,
-        epochs: int,
-        fraction: float,
-    ) -> None:
-        """Train from the start; sets `model_` and what was seen on the way."""
+    def _train(self, given: Given, targets: Targets) -> Self:
+        """From the start, as the parameters say."""
+        epochs = require_whole(self.max_epochs, "max_epochs", 1)
+        fraction, patience = self.validation_fraction, self.patience
+        require(0 <= fraction < 1, "validation_fraction", "in [0, 1)", fraction)
+        require(patience is None or patience >= 1, "patience", "None or ≥ 1", patience)
+        held = round(fraction * len(given.y))
+        if patience is not None and held == 0:
+            raise ConfigError(
+                "patience needs a validation part: raise validation_fraction, or set patience=None"
+            )
+        return self._begin(given, targets, epochs, held)
+
+    def _begin(self, given: Given, targets: Targets, epochs: int, count: int) -> Self:
+        """Hold `count` samples out, find the scale of features and targets, and train on the rest."""
         require(self.standardize in CHOICES, "standardize", f"one of {', '.join(CHOICES)}", self.standardize)
-        seed, strata = self._seed(), targets.strata(y)
-        held, rows = take(strata, round(fraction * len(y)), np.random.default_rng(seed))
-        found = survey(Raw(X, strata, (), 255 if X.dtype == np.uint8 else 1), rows)
-        raw = found.raw
-        own = None if weights is None else weights[rows]
+        seed, strata = self._seed(), targets.strata(given.y)
+        held, rows = take(strata, count, np.random.default_rng(seed))
+        found = survey(Raw(given.X, strata, (), 255 if given.X.dtype == np.uint8 else 1), rows)
+        X, dtype = found.raw.X, self._dtype(given.X)
         preprocessing = Preprocessing.fit(
-            self.standardize, raw.X, rows, found.low, found.high, raw.maximum, own
+            self.standardize, X, rows, found.low, found.high, found.raw.maximum, given.part(rows).weights
         )
-        targets = targets.fitted(y[rows], own)
-
-        def part(chosen: np.ndarray) -> Memory:
-            own = None if weights is None else weights[chosen]
-            return self._source(preprocessing, targets, raw.X[chosen], y[chosen], own, device)
-
-        train, validation = part(rows), part(held) if len(held) else None
+        targets = targets.fitted(given.y[rows], given.part(rows).weights)
+        train = given.part(rows).source(preprocessing, targets, dtype)
+        validation = given.part(held).source(preprocessing, targets, dtype) if count else None
         config = network_config(self.hidden_layer_sizes, self.method, self.start)
         layers = build_layers(config, train.features, None, len(targets.names))
         generator = torch.Generator().manual_seed(seed)
@@ -122,38 +145,19 @@ class NetworkEstimator(Estimator):
         self.validation_errors_ = [r.validation_error for r in progress.records[1:]] if validation else None
         self.n_epochs_, self.kept_epoch_ = int(progress.last.epoch), int(progress.kept_epoch)
         self._keep(Network(progress.weights, True, layers), preprocessing, validation or train)
+        return self
 
-    def _train_all(
-        self,
-        X: np.ndarray,
-        y: np.ndarray,
-        weights: np.ndarray | None,
-        device: torch.device,
-        targets: Targets,
-    ) -> None:
-        """All epochs that were asked for."""
-        epochs, fraction, patience = self.max_epochs, self.validation_fraction, self.patience
-        require_whole(epochs, "max_epochs", 1)
-        require(0 <= fraction < 1, "validation_fraction", "in [0, 1)", fraction)
-        require(patience is None or patience >= 1, "patience", "None or ≥ 1", patience)
-        if patience is not None and round(fraction * len(y)) == 0:
-            raise ConfigError(
-                "patience needs a validation part: raise validation_fraction, or set patience=None"
-            )
-        self._train(X, y, weights, device, targets, epochs=epochs, fraction=fraction)
-
-    def _continue(
-        self, X: np.ndarray, y: np.ndarray, weights: np.ndarray | None, device: torch.device
-    ) -> None:
+    def _continue(self, given: Given) -> Self:
         """One more epoch, on these samples."""
-        model, generator = self.model_, torch.Generator().manual_seed(self._seed())
-        source = self._source(model.preprocessing, self._target, X, y, weights, device)
-        network = model.network.to(device)
+        network = self.model_.network.to(given.device)
+        source = given.source(self.model_.preprocessing, self._target, network.weights[0].dtype)
+        generator = torch.Generator().manual_seed(self._seed())
         progress = self._run(network, source, None, 1, generator)
         self.loss_curve_.append(progress.last.objective)
         self.n_epochs_ += 1
         self.kept_epoch_ = self.n_epochs_
-        self._keep(Network(progress.weights, True, network.layers), model.preprocessing, source)
+        self._keep(Network(progress.weights, True, network.layers), self.model_.preprocessing, source)
+        return self
 
     def _run(
         self,
@@ -171,33 +175,19 @@ class NetworkEstimator(Estimator):
             if epoch > 0:
                 trainer.epoch()
             network = trainer.network
-            V = network.outputs(train.X)
-            held_out = error_on(network, validation) if validation else None
-            objective = trainer.objective(V, train.labels, train.weights)
-            progress.add(Record(epoch, math.nan, held_out, math.nan, objective, 0.0, 0.0), network.weights)
+            objective = trainer.objective(network.outputs(train.X), train.labels, train.weights)
+            error = error_on(network, validation) if validation else None
+            progress.add(Record(epoch, math.nan, error, math.nan, objective, 0.0, 0.0), network.weights)
             if self.patience is not None and progress.stale_epochs >= self.patience:
                 break
         return progress
 
-    def _source(
-        self,
-        preprocessing: Preprocessing,
-        targets: Targets,
-        X: np.ndarray,
-        y: np.ndarray,
-        weights: np.ndarray | None,
-        device: torch.device,
-    ) -> Memory:
-        """Samples, as the network sees them, on the device."""
-        dtype = self._dtype(X)
-        values = preprocessing.apply(X, device=device, dtype=dtype)
-        labels = targets.labels(y, dtype).to(device)
-        own = None if weights is None else torch.from_numpy(weights)[:, None].to(device, dtype)
-        return Memory(values, labels, targets=targets, weights=own)
-
     def _batch(self, samples: int) -> int:
         if self.batch_size == "auto":
             return min(max(samples // 10, BATCHES[0]), BATCHES[-1], samples)
+        require(
+            not isinstance(self.batch_size, str), "batch_size", "'auto' or an integer ≥ 1", self.batch_size
+        )
         return min(require_whole(self.batch_size, "batch_size", 1), samples)
 
     def _information(self) -> dict[str, Any]:
@@ -232,22 +222,21 @@ class NMFNetworkClassifier(ClassifierMixin, NetworkEstimator):
     """A ReLU network for classes, trained by alternating factorizations, without backpropagation.
 
     Samples are standardized inside (bytes are taken as pixels and stand for 0..1), so features may have any
-    unit. A part of the samples is held out: of all epochs the weights with the lowest error there are kept,
-    and probabilities are calibrated on it.
+    unit. Probabilities are calibrated, on the samples that are held out or, if none are, on all.
 
     Args:
         hidden_layer_sizes: widths of the hidden layers.
         method: "jacobi" (all layers from one forward pass), "nmf" (layer after layer) or "bp"
             (backpropagation).
         max_epochs: passes over the samples.
-        batch_size: samples in a mini-batch; "auto" is at most 250.
+        batch_size: samples in a mini-batch; "auto" is a tenth of all, from 20 to 250.
         start: of the hidden layers: "he", "uniform" or "pretrained" (stacked NMF autoencoders); None is the
             method's.
         standardize: "auto", "standard" (mean 0, standard deviation 1), "minmax" or "none".
         options: the method's own parameters by name, see `nmfdnn.training`: `JacobiConfig`,
             `AlternatingConfig`, `BackpropConfig`.
-        validation_fraction: share of the samples that is held out; 0 trains on all and keeps the last
-            weights.
+        validation_fraction: share of the samples that is held out: of all epochs the weights with the lowest
+            error there are kept. 0 trains on all and keeps the last weights, which is better for few samples.
         patience: stop after so many epochs without a better validation error.
         class_weight: "balanced", or a weight for each class.
         random_state: of the split, the start and the order of samples.
@@ -278,12 +267,12 @@ class NMFNetworkClassifier(ClassifierMixin, NetworkEstimator):
         hidden_layer_sizes: int | Sequence[int] = (200, 100),
         *,
         method: str = "jacobi",
-        max_epochs: int = 100,
+        max_epochs: int = 40,
         batch_size: int | str = "auto",
         start: str | None = None,
         standardize: str = "auto",
         options: Mapping[str, Any] | None = None,
-        validation_fraction: float = 0.1,
+        validation_fraction: float = 0.0,
         patience: int | None = None,
         class_weight: str | Mapping[Any, float] | None = None,
         random_state: Any = None,
@@ -304,36 +293,28 @@ class NMFNetworkClassifier(ClassifierMixin, NetworkEstimator):
         self.device = device
         self.dtype = dtype
 
-    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> NMFNetworkClassifier:
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
         """Train on samples X (n × p) with labels y (n): numbers or text.
 
         Raises:
             ValueError: samples, labels, weights or parameters outside their range.
         """
-        device = self._device(X)
-        X, y, weights = self._read(X, y, sample_weight)
-        self._know(y)
-        self._train_all(X, *self._counted(y, weights), device, self._goal())
-        return self
+        given = self._read(X, y, sample_weight)
+        self._know(given.y)
+        return self._train(self._counted(given), self._goal())
 
-    def partial_fit(
-        self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None
-    ) -> NMFNetworkClassifier:
+    def partial_fit(self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None) -> Self:
         """Train one epoch more, on these samples.
 
         The first call fixes the scale of the features and the classes, which must be given if y has not all
         of them.
         """
-        first, device = not hasattr(self, "model_"), self._device(X)
-        X, y, weights = self._read(X, y, sample_weight, reset=first)
-        if first:
-            self._know(np.append(y, classes) if classes is not None else y)
-        y, weights = self._counted(y, weights)
-        if first:
-            self._train(X, y, weights, device, self._goal(), epochs=1, fraction=0.0)
-        else:
-            self._continue(X, y, weights, device)
-        return self
+        first = not hasattr(self, "model_")
+        given = self._read(X, y, sample_weight, reset=first)
+        if not first:
+            return self._continue(self._counted(given))
+        self._know(given.y if classes is None else np.append(given.y, classes))
+        return self._begin(self._counted(given), self._goal(), 1, 0)
 
     def _know(self, y: np.ndarray) -> None:
         check_classification_targets(y)
@@ -341,19 +322,20 @@ class NMFNetworkClassifier(ClassifierMixin, NetworkEstimator):
         if len(self.classes_) < 2:
             raise DataError("y has one class alone: a classifier needs samples of at least 2 classes")
 
-    def _counted(self, y: np.ndarray, weights: np.ndarray | None) -> tuple[np.ndarray, np.ndarray | None]:
-        """Numbers of classes, and weights of samples with those of their classes."""
-        y = column_or_1d(y)
+    def _counted(self, given: Given) -> Given:
+        """With numbers of classes for labels, and weights that count classes too."""
+        y = column_or_1d(given.y)
         if not np.isin(y, self.classes_).all():
             unknown = np.setdiff1d(y, self.classes_)[:5].tolist()
             raise DataError(
-                f"y has the labels {unknown}, which the first samples had not: give `classes` with them"
+                f"y has the labels {unknown}, which were not among the first: give all as `classes` then"
             )
         labels = np.searchsorted(self.classes_, y)
         if self.class_weight is None:
-            return labels, weights
+            return given._replace(y=labels)
         how = self.class_weight if isinstance(self.class_weight, str) else dict(self.class_weight)
-        return labels, class_weights(labels, self.classes_.tolist(), how, weights)
+        weights = class_weights(labels, self.classes_.tolist(), how, given.weights)
+        return given._replace(y=labels, weights=weights).part(weights > 0)
 
     def _goal(self) -> Targets:
         return Classes(tuple(map(str, self.classes_.tolist())))
@@ -403,22 +385,21 @@ class NMFNetworkClassifier(ClassifierMixin, NetworkEstimator):
 class NMFNetworkRegressor(RegressorMixin, NetworkEstimator):
     """A ReLU network for real values, one or several, trained by alternating factorizations.
 
-    Samples and values are standardized inside, so both may have any unit. A part of the samples is held out:
-    of all epochs the weights with the lowest error there are kept.
+    Samples and values are standardized inside, so both may have any unit.
 
     Args:
         hidden_layer_sizes: widths of the hidden layers.
         method: "jacobi" (all layers from one forward pass), "nmf" (layer after layer) or "bp"
             (backpropagation).
         max_epochs: passes over the samples.
-        batch_size: samples in a mini-batch; "auto" is at most 250.
+        batch_size: samples in a mini-batch; "auto" is a tenth of all, from 20 to 250.
         start: of the hidden layers: "he", "uniform" or "pretrained" (stacked NMF autoencoders); None is the
             method's.
         standardize: of the features: "auto", "standard" (mean 0, standard deviation 1), "minmax" or "none".
         options: the method's own parameters by name, see `nmfdnn.training`: `JacobiConfig`,
             `AlternatingConfig`, `BackpropConfig`.
-        validation_fraction: share of the samples that is held out; 0 trains on all and keeps the last
-            weights.
+        validation_fraction: share of the samples that is held out: of all epochs the weights with the lowest
+            error there are kept. 0 trains on all and keeps the last weights, which is better for few samples.
         patience: stop after so many epochs without a better validation error.
         random_state: of the split, the start and the order of samples.
         device: where to compute, as "cuda"; None where the samples are: arrays on the CPU.
@@ -444,12 +425,12 @@ class NMFNetworkRegressor(RegressorMixin, NetworkEstimator):
         hidden_layer_sizes: int | Sequence[int] = (200, 100),
         *,
         method: str = "jacobi",
-        max_epochs: int = 100,
+        max_epochs: int = 40,
         batch_size: int | str = "auto",
         start: str | None = None,
         standardize: str = "auto",
         options: Mapping[str, Any] | None = None,
-        validation_fraction: float = 0.1,
+        validation_fraction: float = 0.0,
         patience: int | None = None,
         random_state: Any = None,
         device: str | torch.device | None = None,
@@ -468,32 +449,26 @@ class NMFNetworkRegressor(RegressorMixin, NetworkEstimator):
         self.device = device
         self.dtype = dtype
 
-    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> NMFNetworkRegressor:
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
         """Train on samples X (n × p) with values y (n, or n × m for several outputs).
 
         Raises:
             ValueError: samples, values, weights or parameters outside their range.
         """
-        device = self._device(X)
-        X, y, weights = self._read(X, y, sample_weight)
-        self._train_all(X, self._values(y), weights, device, RealValues())
-        return self
+        given = self._read(X, y, sample_weight)
+        return self._train(self._values(given), RealValues())
 
-    def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> NMFNetworkRegressor:
+    def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
         """Train one epoch more, on these samples; the first call fixes the scale of features and values."""
-        first, device = not hasattr(self, "model_"), self._device(X)
-        X, y, weights = self._read(X, y, sample_weight, reset=first)
-        if first:
-            self._train(X, self._values(y), weights, device, RealValues(), epochs=1, fraction=0.0)
-        else:
-            self._continue(X, self._values(y), weights, device)
-        return self
+        first = not hasattr(self, "model_")
+        given = self._values(self._read(X, y, sample_weight, reset=first))
+        return self._begin(given, RealValues(), 1, 0) if first else self._continue(given)
 
-    def _values(self, y: np.ndarray) -> np.ndarray:
-        """Numbers n × m for y; remembers whether it was flat."""
-        y = check_array(y, dtype=np.float64, ensure_2d=False, input_name="y")
+    def _values(self, given: Given) -> Given:
+        """With numbers n × m for y; remembers whether it was flat."""
+        y = check_array(given.y, dtype=np.float64, ensure_2d=False, input_name="y")
         self._flat = y.ndim == 1
-        return y.reshape(len(y), -1)
+        return given._replace(y=y.reshape(len(y), -1))
 
     def predict(self, X: Any) -> Any:
         """Values of samples X (n × p): n, or n × m where y had m columns."""

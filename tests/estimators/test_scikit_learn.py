@@ -190,7 +190,7 @@ def test_what_fits_the_tables_of_scikit_learn():
     assert NMFNetworkClassifier(**SMALL).fit(frame, target).score(frame, target) > 0.97
 
 
-@pytest.mark.parametrize("estimator", [NMF(3, max_iter=2), SemiNMF(3, init="random", max_iter=1)], ids=name)
+@pytest.mark.parametrize("estimator", [NMF(3, max_iter=2), SemiNMF(3, start="random", max_iter=1)], ids=name)
 def test_what_has_not_settled_says_so(estimator):
     X = np.random.default_rng(0).random((40, 8))
     with pytest.warns(
