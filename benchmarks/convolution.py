@@ -43,7 +43,7 @@ def trainers(data: Dataset, samples: int, epochs: int) -> dict[str, Trainer]:
     """One of each method, after the start that all share."""
     assert isinstance(data.train, Memory)  # for the type checker
     source = Memory(data.train.X[:samples], data.train.labels[:samples])
-    layers = build_layers(NET, data.features, data.image_shape, data.n_classes)
+    layers = build_layers(NET, data.features, data.image_shape, data.outputs)
     start = starting_network(source, layers, NET, PretrainingConfig(), SOLVER, generator()).network
     backprop, jacobi = BackpropConfig(), JacobiConfig()
     alternating = AlternatingConfig(batch_size=1000, weight_steps=1)

@@ -1,14 +1,16 @@
-"""The user's own data: X, y and optionally X_test, y_test in an .npz file or a folder, or a table."""
+"""The user's own data: X, y and optionally X_test, y_test and w in an .npz file or a folder, or a table."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ..errors import require
-from .config import Arrays
+from ..targets import Classes, RealValues, Targets
+from .config import CLASSIFICATION, REGRESSION, Arrays
 from .dataset import Raw
 from .files import bad_file, expand
 from .folder import Stored, read_folder
@@ -25,8 +27,9 @@ def read_arrays(config: Arrays) -> Raw:
     ``X`` is n × features, n × H × W, n × C × H × W or n × H × W × C with C of 1, 3 or 4: uint8 pixels (which
     stand for 0..1) or any other finite real numbers, of either sign. ``y`` are n labels: integers, text,
     truth values, or whole numbers stored as floats; n × 1 of these; or one-hot rows n × classes. They are
-    renumbered in increasing order, ``classes`` keeps the originals (of one-hot rows, the columns' numbers).
-    Of a folder, ``X`` stays where it is (`Stored`). Whether it is finite is found by `survey`.
+    renumbered in increasing order, the names of `Classes` keep the originals (of one-hot rows, the columns'
+    numbers). With the task "regression" ``y`` are n or n × m real numbers. ``w`` are n numbers ≥ 0. Of a
+    folder, ``X`` stays where it is (`Stored`). Whether it is finite is found by `survey`.
 
     Raises `DataError` for anything else; never runs code from the file.
     """
@@ -36,48 +39,72 @@ def read_arrays(config: Arrays) -> Raw:
         expected = "an .npz, .csv or .parquet file or a folder of .npy files"
         raise bad_file(path, expected, "nothing there", "set data.path to your data")
     if path.is_file() and path.suffix.lower() in (*TEXT, *PARQUET):
-        table, y, column = read_table(path, config.target)
-        remedy = f"is {column} the label's column? If not, set data.target to the one that is"
-        return _raw(path, table, _labels(path, y, len(table), f"the column {column}", remedy))
-    allowed = "null for an .npz file or a folder, whose labels are y"
-    require(config.target is None, "data.target", allowed, config.target)
+        return _table(path, config)
+    for name in ("target", "weight"):
+        allowed = "null for an .npz file or a folder, whose labels are y and whose weights are w"
+        require(getattr(config, name) is None, f"data.{name}", allowed, getattr(config, name))
     arrays: dict[str, Any] = read_folder(path) if path.is_dir() else read_npz(path)
+    read, encode = TASKS[config.task]
     X = _samples(path, arrays["X"], "X")
-    y = _labels(path, arrays["y"], len(X), "y")
-    return _raw(path, X, y, _test_set(path, arrays, X, y) if "X_test" in arrays else None)
+    y = read(path, arrays["y"], len(X), "y", "")
+    test_X, test_y = None, None
+    if "X_test" in arrays:
+        test_X = _test_samples(path, _samples(path, arrays["X_test"], "X_test"), X)
+        test_y = read(path, arrays["y_test"], len(test_X), "y_test", "")
+    labels, test_labels, targets = encode(path, y, test_y, ())
+    test = None if test_X is None or test_labels is None else (test_X, test_labels)
+    weights = _weights(path, arrays["w"], len(X), "w") if "w" in arrays else None
+    return Raw(X, labels, targets, 255 if X.dtype == np.uint8 else 1, test, path, weights)
 
 
-def _raw(
-    path: Path,
-    X: np.ndarray | Stored,
-    y: np.ndarray,
-    test: tuple[np.ndarray | Stored, np.ndarray] | None = None,
-) -> Raw:
+def _table(path: Path, config: Arrays) -> Raw:
+    table = read_table(path, config.target, config.weight, several=config.task == REGRESSION)
+    read, encode = TASKS[config.task]
+    names = ", ".join(table.names)
+    of = f"the column{'s' * (len(table.names) > 1)} {names}"
+    remedy = f"is {names} the label's column? If not, set data.target to the one that is"
+    labels, _, targets = encode(path, read(path, table.y, len(table.X), of, remedy), None, table.names)
+    weights = (
+        None if table.w is None else _weights(path, table.w, len(table.X), f"the column {config.weight}")
+    )
+    return Raw(table.X, labels, targets, 1, None, path, weights)
+
+
+def _classes(
+    path: Path, y: np.ndarray, test: np.ndarray | None, names: Sequence[str]
+) -> tuple[np.ndarray, np.ndarray | None, Targets]:
+    """Numbers of the classes, likewise of the test set, and the classes, whose names are their own."""
     classes, labels = np.unique(y, return_inverse=True)
     if len(classes) < 2:
         raise bad_file(path, "at least 2 classes", f"{len(classes)}", "add samples of other classes")
     if test is not None:
-        test = test[0], np.searchsorted(classes, test[1])
-    maximum = 255 if X.dtype == np.uint8 else 1
-    return Raw(X, labels.astype(np.int64), tuple(map(str, classes)), maximum, test, path)
+        if test.dtype.kind != y.dtype.kind:
+            found = f"y_test of {test.dtype} beside y of {y.dtype}"
+            raise bad_file(path, "labels of one kind in y and y_test", found, "convert both with astype(str)")
+        unknown = np.setdiff1d(test, y)
+        if len(unknown):
+            found = f"{unknown[:5].tolist()} in y_test alone"
+            raise bad_file(path, "only labels in y_test that y has", found, "train on all classes")
+        test = np.searchsorted(classes, test)
+    return labels.astype(np.int64), test, Classes(tuple(map(str, classes)))
 
 
-def _test_set(
-    path: Path, arrays: dict[str, Any], X: np.ndarray | Stored, y: np.ndarray
-) -> tuple[np.ndarray | Stored, np.ndarray]:
-    test_X = _samples(path, arrays["X_test"], "X_test")
-    test_y = _labels(path, arrays["y_test"], len(test_X), "y_test")
+def _reals(
+    path: Path, y: np.ndarray, test: np.ndarray | None, names: Sequence[str]
+) -> tuple[np.ndarray, np.ndarray | None, Targets]:
+    """Values (n × m), those of the test set, and what they are, under these names."""
+    if test is not None and test.shape[1] != y.shape[1]:
+        found = f"{test.shape[1]} in y_test beside {y.shape[1]} in y"
+        raise bad_file(path, "as many values for a sample in y as in y_test", found, "prepare both alike")
+    names = names or (("y",) if y.shape[1] == 1 else [f"y{i}" for i in range(y.shape[1])])
+    return y, test, RealValues(tuple(names))
+
+
+def _test_samples(path: Path, test_X: np.ndarray | Stored, X: np.ndarray | Stored) -> np.ndarray | Stored:
     if test_X.shape[1:] != X.shape[1:] or (test_X.dtype == np.uint8) != (X.dtype == np.uint8):
         found = f"{_describe(test_X)} beside X {_describe(X)}"
         raise bad_file(path, "samples of one shape and type in X and X_test", found, "prepare both alike")
-    if test_y.dtype.kind != y.dtype.kind:
-        found = f"y_test of {test_y.dtype} beside y of {y.dtype}"
-        raise bad_file(path, "labels of one kind in y and y_test", found, "convert both with astype(str)")
-    unknown = np.setdiff1d(test_y, y)
-    if len(unknown):
-        found = f"{unknown[:5].tolist()} in y_test alone"
-        raise bad_file(path, "only labels in y_test that y has", found, "train on all classes")
-    return test_X, test_y
+    return test_X
 
 
 def _samples(path: Path, X: np.ndarray | Stored, key: str) -> np.ndarray | Stored:
@@ -96,7 +123,7 @@ def _samples(path: Path, X: np.ndarray | Stored, key: str) -> np.ndarray | Store
     return X.with_channels_first() if isinstance(X, Stored) else np.moveaxis(X, 3, 1)
 
 
-def _labels(path: Path, y: np.ndarray, n: int, key: str, remedy: str = "") -> np.ndarray:
+def _labels(path: Path, y: np.ndarray, n: int, key: str, remedy: str) -> np.ndarray:
     """The labels (n) as int64, text or truth values."""
     if y.ndim == 2 and y.shape[1] == 1:
         y = y[:, 0]
@@ -114,11 +141,50 @@ def _labels(path: Path, y: np.ndarray, n: int, key: str, remedy: str = "") -> np
     if y.dtype.kind == "f":
         if not np.isfinite(y).all() or (y != np.round(y)).any():
             wrong = y[~np.isfinite(y) | (y != np.round(y))][0]
-            raise bad_file(path, f"whole numbers or text as labels in {key}", f"{wrong:g}", remedy or TO_TEXT)
+            remedy = f"{remedy or TO_TEXT}; real values need data.task=regression"
+            raise bad_file(path, f"whole numbers or text as labels in {key}", f"{wrong:g}", remedy)
         return y.astype(np.int64)
     if y.dtype.kind == "S":
         return np.char.decode(y, "utf-8", "replace")
     return y.astype(np.int64) if y.dtype.kind in "iu" else y
+
+
+def _values(path: Path, y: np.ndarray, n: int, key: str, remedy: str) -> np.ndarray:
+    """Real values as n × m in float64."""
+    if y.dtype.kind not in "iubf":
+        first = f" ({str(y.flat[0])[:40]!r})" if y.size else ""
+        remedy = f"{remedy or f'store numbers: {key}.astype(float)'}; classes need data.task=classification"
+        raise bad_file(path, f"real numbers in {key}", f"text{first}", remedy)
+    if y.shape[:1] != (n,) or y.ndim > 2 or y.size == 0:
+        expected = f"one number, or m of them, in {key} for each of the {n} samples"
+        raise bad_file(path, expected, _describe(y), "store y as n, or n × m, numbers")
+    y = y.reshape(n, -1).astype(np.float64)
+    bad = ~np.isfinite(y).all(axis=1)
+    if bad.any():
+        remedy = "leave these samples out: keep = numpy.isfinite(y), then X[keep] and y[keep]"
+        raise bad_file(path, f"finite numbers in {key}", f"NaN or infinity in {bad.sum()} samples", remedy)
+    return y
+
+
+def _weights(path: Path, w: np.ndarray, n: int, key: str) -> np.ndarray:
+    """Weights of samples (n) in float64."""
+    w = w[:, 0] if w.ndim == 2 and w.shape[1] == 1 else w
+    if w.dtype.kind not in "iubf" or w.shape != (n,):
+        expected = f"one weight in {key} for each of the {n} samples"
+        raise bad_file(path, expected, _describe(w), "store one number ≥ 0 for each sample")
+    w = w.astype(np.float64)
+    if not (np.isfinite(w) & (w >= 0)).all() or not w.any():
+        wrong = w[~(np.isfinite(w) & (w >= 0))]
+        found = f"{wrong[0]:g}" if len(wrong) else "zeros alone"
+        raise bad_file(path, f"weights ≥ 0 in {key}", found, "a weight says how often a sample counts")
+    return w
+
+
+TASKS: dict[str, tuple[Callable[..., np.ndarray], Callable[..., tuple[np.ndarray, Any, Targets]]]] = {
+    CLASSIFICATION: (_labels, _classes),
+    REGRESSION: (_values, _reals),
+}
+"""How the labels of a task are checked, and what becomes of them."""
 
 
 def _describe(array: np.ndarray | Stored) -> str:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from typing import Any
 
 from ..errors import require
 from .preprocessing import CHOICES
+
+CLASSIFICATION, REGRESSION = TASKS = ("classification", "regression")
 
 
 @dataclass
@@ -19,7 +22,9 @@ class DataConfig:
     ("minmax") of the training part; "none" leaves the features as they are. "auto" means "standard" for
     tables and "none" for bytes, and divides pictures of other numbers by their largest magnitude. What is
     not standardized and has a largest value by its nature, as bytes have 255, is divided by that unless
-    ``scale`` is false (the paper's group used pixels unscaled).
+    ``scale`` is false (the paper's group used pixels unscaled). ``class_weight`` lets the training samples of
+    a class count more or less: "balanced" gives all classes the same weight, a mapping as {cat: 2} says how
+    often a sample of that class counts; errors are those of plain samples all the same.
     """
 
     name: str = ""
@@ -27,6 +32,7 @@ class DataConfig:
     train_samples: int | None = None
     standardize: str = "none"
     scale: bool = True
+    class_weight: Any = None
 
     def __post_init__(self) -> None:
         own = type(self).name
@@ -139,19 +145,26 @@ class Arrays(SplitConfig):
     """The user's own .npz file, folder or table at ``path``, see `arrays`.
 
     ``test`` counts only if there is no X_test. ``target`` names the label's column in a table; null takes y,
-    label, target or class, else the last one. ``scale`` concerns bytes (uint8) only. The samples of a folder
-    stay there: ``memory_gb`` is about how much memory (10⁹ bytes, of each process) goes to those that were
-    read. An epoch draws its batches from half of that at a time, so another value gives another order.
+    label, target or class, else the last one. With ``task`` "regression" the labels are real values, and
+    ``target`` may name several columns, as "width,height". ``weight`` names the column of a table that says
+    how often a training sample counts, such as how often it was seen; in an .npz file or a folder that is the
+    array w. Samples of weight 0 are left out, and a factor of all weights does not matter. ``scale`` concerns
+    bytes (uint8) only. The samples of a folder stay there: ``memory_gb`` is about how much memory (10⁹ bytes,
+    of each process) goes to those that were read. An epoch draws its batches from half of that at a time, so
+    another value gives another order.
     """
 
     name: str = "arrays"
     standardize: str = "auto"
     path: str = "???"  # the mark of a mandatory value in a configuration schema
+    task: str = CLASSIFICATION
     target: str | None = None
+    weight: str | None = None
     memory_gb: float = 1.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        require(self.task in TASKS, "data.task", f"one of {', '.join(TASKS)}", self.task)
         require(0 < self.memory_gb < math.inf, "data.memory_gb", "> 0", self.memory_gb)
 
 

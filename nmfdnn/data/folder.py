@@ -129,11 +129,11 @@ def _fill(file: FileIO, part: np.ndarray, offset: int, path: Path) -> None:
 
 
 def read_folder(folder: Path) -> dict[str, np.ndarray | Stored]:
-    """The samples X (as `Stored`) and the labels y and, where there are any, X_test and y_test.
+    """The samples X (as `Stored`), the labels y and, where there are any, X_test and y_test, and weights w.
 
-    The files are X.npy and y.npy, or shards X_000.npy, X_001.npy … and y_000.npy, y_001.npy … in the order
-    of their numbers, likewise X_test.npy … Raises `DataError` for anything but plain arrays whose sizes,
-    shapes and types agree; no samples are read.
+    The files are X.npy and y.npy, or shards X_000.npy, X_001.npy … and y_000.npy, y_001.npy … in the order of
+    their numbers, likewise X_test.npy … and w.npy … Raises `DataError` for anything but plain arrays whose
+    sizes, shapes and types agree; no samples are read.
     """
     try:
         names = sorted(os.listdir(folder))
@@ -155,6 +155,14 @@ def read_folder(folder: Path) -> dict[str, np.ndarray | Stored]:
         X = _stored(folder, [parts["X"][part] for part in order], f"X{end}")
         arrays[f"X{end}"] = X
         arrays[f"y{end}"] = _labels([parts["y"][part] for part in order], X, f"y{end}")
+        weights = {} if end else _numbered(folder, names, "w")
+        if weights:
+            lacking = [f"w{part}.npy" for part in order if part not in weights]
+            if lacking:
+                raise bad_file(
+                    folder, f"{lacking[0]} there too", ", ".join(f"w{p}.npy" for p in weights), EXAMPLE
+                )
+            arrays["w"] = _labels([weights[part] for part in order], X, "w")
     return arrays
 
 

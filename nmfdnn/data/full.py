@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ..targets import Classes
 from . import cifar
 from .config import FullConfig
 from .dataset import Raw
@@ -98,7 +99,7 @@ def _read_mnist(files: dict[Path, str | None], classes: tuple[str, ...]) -> Raw:
             raise bad_file(paths[i + 1], expected, f"{len(labels)} labels up to {labels.max()}", REPLACE)
         parts.append((images, labels))
     (X, y), test = parts
-    return Raw(X, y, classes, maximum=255, test=test)
+    return Raw(X, y, Classes(classes), maximum=255, test=test)
 
 
 def _read_cifar(files: dict[Path, str | None]) -> Raw:
@@ -108,4 +109,4 @@ def _read_cifar(files: dict[Path, str | None]) -> Raw:
     ]
     *train, test = batches
     X, y = (np.concatenate(parts) for parts in zip(*train, strict=True))
-    return Raw(X, y, cifar.CLASSES, maximum=255, test=test)
+    return Raw(X, y, Classes(cifar.CLASSES), maximum=255, test=test)

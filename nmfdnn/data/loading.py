@@ -26,10 +26,10 @@ from .synthetic import plant
 def load(config: DataConfig, *, seed: int, device: torch.device, dtype: torch.dtype) -> Dataset:
     """Read, split and place a data set.
 
-    The splits depend on ``seed`` (≥ 0) alone, not on the device or ``dtype`` (floating); they are
-    stratified by class and shuffled; those of a folder keep its order and are read from there, see `Stream`.
-    Official test sets stay as they are, in their own order. What has to be
-    learnt from the values themselves, such as means, is learnt from the training part alone.
+    The splits depend on ``seed`` (≥ 0) alone, not on the device or ``dtype`` (floating); they are stratified
+    by class, if there are classes, and shuffled; those of a folder keep its order and are read from there,
+    see `Stream`. Official test sets stay as they are, in their own order. What has to be learnt from the
+    values themselves, such as means, is learnt from the training part alone.
 
     Raises `ConfigError` if a value does not fit the data, `DataError` if files are missing or damaged.
     """
@@ -38,23 +38,30 @@ def load(config: DataConfig, *, seed: int, device: torch.device, dtype: torch.dt
     rng = np.random.default_rng(seed)
     raw = _read(config, rng)
 
-    train = np.arange(len(raw.labels))
+    strata = raw.targets.strata(raw.labels)
+    train = np.arange(len(raw.labels)) if raw.weights is None else np.flatnonzero(raw.weights > 0)
     if raw.test is None:
         assert isinstance(config, SplitConfig)  # for the type checker: only these come without a test set
-        test, train = _hold_out(raw.labels, train, config.test, "data.test", rng)
+        test, train = _hold_out(strata, train, config.test, "data.test", rng)
     else:
         test = np.arange(len(raw.test[1]))
     if config.train_samples is not None:
         allowed = f"between 1 and {len(train)}, the number of training samples"
         require(config.train_samples <= len(train), "data.train_samples", allowed, config.train_samples)
-        train = train[take(raw.labels[train], config.train_samples, rng)[0]]
+        train = train[take(strata[train], config.train_samples, rng)[0]]
     validation = None
     if config.validation > 0:
-        validation, train = _hold_out(raw.labels, train, config.validation, "data.validation", rng)
+        validation, train = _hold_out(strata, train, config.validation, "data.validation", rng)
 
     if isinstance(raw.X, Stored):  # neighbours are cheap to read
         train, test = np.sort(train), np.sort(test)
         validation = None if validation is None else np.sort(validation)
+    weights = raw.targets.weights(
+        raw.labels[train], config.class_weight, None if raw.weights is None else raw.weights[train]
+    )
+    if weights is not None:
+        train, weights = train[weights > 0], weights[weights > 0]
+        weights = weights / weights.mean()
     raw, digest, low, high = survey(raw, train)
     held = [rows for rows in (validation, None if raw.test else test) if rows is not None]
     order = np.concatenate([train, *held])
@@ -66,26 +73,31 @@ def load(config: DataConfig, *, seed: int, device: torch.device, dtype: torch.dt
         rank = np.argsort(order)
         train, validation = rank[train], None if validation is None else rank[validation]
         test = test if raw.test else rank[test]
+    targets = raw.targets.fitted(raw.labels[train], weights)
     maximum = raw.maximum if config.scale else 1.0
     preprocessing = Preprocessing.fit(config.standardize, raw.X, train, low, high, maximum)
 
-    def place(X: np.ndarray | Stored, labels: np.ndarray, rows: np.ndarray) -> Source:
+    def place(
+        X: np.ndarray | Stored, labels: np.ndarray, rows: np.ndarray, weights: np.ndarray | None = None
+    ) -> Source:
+        there = targets.labels(labels[rows], dtype).to(device)
+        column = None if weights is None else torch.from_numpy(weights)[:, None].to(device, dtype)
         if isinstance(X, Stored):
             assert isinstance(config, Arrays)  # for the type checker: only these are in a folder
-            there = torch.from_numpy(labels[rows]).to(device)
-            return Stream(X, rows, there, preprocessing, dtype, config.memory_gb * 1e9)
+            memory = config.memory_gb * 1e9
+            return Stream(X, rows, there, preprocessing, dtype, memory, targets, column)
         here = share(len(rows))
         own = in_place if X is raw.X else _shareable(X, device, dtype)
         out = torch.from_numpy(X[rows[0] : rows[-1] + 1]).flatten(1) if own else None
         values = preprocessing.apply(X, rows[here], device=device, dtype=dtype, out=out)
-        return Memory(values, torch.from_numpy(labels[rows]).to(device), here.start)
+        return Memory(values, there, here.start, targets, column)
 
     return Dataset(
         name=config.name,
-        train=place(raw.X, raw.labels, train),
+        train=place(raw.X, raw.labels, train, weights),
         validation=None if validation is None else place(raw.X, raw.labels, validation),
         test=place(*(raw.test or (raw.X, raw.labels)), test),
-        classes=raw.classes,
+        targets=targets,
         image_shape=raw.image_shape,
         digest=digest,
         preprocessing=preprocessing,

@@ -19,7 +19,7 @@ SPARSE = {"data", "format", "shape"}  # what scipy.sparse.save_npz writes, among
 
 
 def read_npz(path: Path) -> dict[str, np.ndarray]:
-    """The arrays X and y and, where there are any, X_test and y_test.
+    """The arrays X and y and, where there are any, X_test and y_test, and w.
 
     Raises `DataError` for anything but plain arrays: before an array is read, its header must agree with the
     archive's directory about its size, and all together must fit in memory.
@@ -65,6 +65,7 @@ def _wanted(path: Path, keys: list[str]) -> list[str]:
     wanted = ["X", "y"]
     if "X_test" in keys or "y_test" in keys:
         wanted += ["X_test", "y_test"]
+    wanted += ["w"] if "w" in keys else []
     missing = [key for key in wanted if key not in keys]
     if missing:
         found = f"the keys {sorted(keys)} without {missing}"

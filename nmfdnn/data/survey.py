@@ -18,7 +18,7 @@ class Survey(NamedTuple):
     """What a pass found: the data with their true type, their digest, and the training part's extremes.
 
     Bytes of which none is above 1 are truth values rather than pixels. ``digest`` is a SHA-256 in hexadecimal
-    of all values with their shapes and types, all labels and class names, and whether X stays in its files
+    of all values with their shapes and types, all labels, weights and names, and whether X stays in its files
     (for then its rows come in another order). ``low`` and ``high`` are the least and largest value of each
     feature in the training rows, in the type and shape of a row.
     """
@@ -34,7 +34,7 @@ def survey(raw: Raw, train: np.ndarray) -> Survey:
 
     Costs the time of reading and hashing (about 1 GB/s). Raises `DataError` for NaN and infinity.
     """
-    digest = hashlib.sha256(repr((raw.classes, isinstance(raw.X, Stored))).encode())
+    digest = hashlib.sha256(repr((raw.targets.names, isinstance(raw.X, Stored))).encode())
     trained = np.zeros(len(raw.X), bool)
     trained[train] = True
     lows, highs, largest = [], [], 0
@@ -56,6 +56,8 @@ def survey(raw: Raw, train: np.ndarray) -> Survey:
         _require_finite(raw, key, bad.reshape(-1))
         digest.update(repr((labels.shape, labels.dtype.str)).encode())
         digest.update(np.ascontiguousarray(labels).data)
+    if raw.weights is not None:
+        digest.update(np.ascontiguousarray(raw.weights).data)
     low, high = np.min(lows, axis=0), np.max(highs, axis=0)
     if raw.X.dtype == np.uint8 and largest <= 1:
         test = raw.test and (raw.test[0].view(bool), raw.test[1])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from ..errors import ConfigError
+from ..targets import Classes
 from .config import Synthetic
 from .dataset import Raw
 from .files import check_memory
@@ -41,7 +42,7 @@ def plant(config: Synthetic, rng: np.random.Generator) -> Raw:
         )
     redrawn = rng.permutation(config.samples)[: round(config.noise * config.samples)]
     labels[redrawn] = rng.integers(config.classes, size=len(redrawn))
-    return Raw(X, labels, tuple(map(str, range(config.classes))), maximum=1)
+    return Raw(X, labels, Classes(tuple(map(str, range(config.classes)))), maximum=1)
 
 
 def _he(inputs: int, outputs: int, rng: np.random.Generator) -> np.ndarray:

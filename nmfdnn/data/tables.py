@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -18,13 +19,23 @@ LABELS = ("y", "label", "target", "class")  # in this order
 REMEDY = "set data.target to the name of the label's column"
 
 
-def read_table(path: Path, target: str | None) -> tuple[np.ndarray, np.ndarray, str]:
-    """Features X (n × columns, float64), labels y (n) and the label's column.
+class Table(NamedTuple):
+    """Features X (n × columns, float64), labels y (n, or n × m), their columns' names, and weights w (n)."""
 
-    ``target`` names that column; None takes the first of `LABELS` that there is, in any case of letters, else
-    the last column. A text file's columns are separated by commas, semicolons or tabs. Its first row holds
-    their names, unless one of them is a number (other than the column's own, counted from 0); then the names
-    are 0, 1, 2, .... A first column without a name counts rows and is left out.
+    X: np.ndarray
+    y: np.ndarray
+    names: list[str]
+    w: np.ndarray | None
+
+
+def read_table(path: Path, target: str | None, weight: str | None = None, several: bool = False) -> Table:
+    """What a table holds.
+
+    ``target`` names the label's column, or with ``several`` any number of columns with commas between them;
+    None takes the first of `LABELS` that there is, in any case of letters, else the last column. ``weight``
+    names the weights', if there is one. A text file's columns are separated by commas, semicolons or tabs.
+    Its first row holds their names, unless one of them is a number (other than the column's own, counted from
+    0); then the names are 0, 1, 2, .... A first column without a name counts rows and is left out.
 
     Raises `DataError` where features are text or missing.
     """
@@ -33,36 +44,51 @@ def read_table(path: Path, target: str | None) -> tuple[np.ndarray, np.ndarray, 
     if len(names) < 2 or len(table) == 0:
         found = f"{len(table)} rows of {len(names)}"
         raise bad_file(path, "rows of at least one feature and a label", found, "write one sample a row")
-    target = _target(path, names, target)
-    return *_split(path, table, names.index(target)), target
+    w = None
+    if weight is not None:
+        if weight not in names:
+            remedy = "set data.weight to the name of the weights' column"
+            raise bad_file(path, f"the column {weight!r} of data.weight", f"{_listed(names)}", remedy)
+        w = table.pop(table.columns[names.index(weight)]).to_numpy()
+        names.remove(weight)
+    targets = _targets(path, names, target, several)
+    X, y = _split(path, table, [names.index(name) for name in targets])
+    return Table(X, y, targets, w)
 
 
-def read_features(path: Path, count: int, target: str | None) -> tuple[np.ndarray, np.ndarray | None]:
-    """Features X (n × ``count``, float64) of a table that may have labels y (n) in one column more, or None.
+def read_features(
+    path: Path, count: int, target: str | None, known: Sequence[str] = ()
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """Features X (n × ``count``, float64) of a table that may have labels y (n, or n × m) besides, or None.
 
-    Which column that is, is found as in `read_table`. Raises `DataError` as that does, and for another number
-    of columns.
+    Their columns are the ``known`` ones, if all are there, or found as in `read_table`. Raises `DataError` as
+    that does, and for another number of columns.
     """
     table = _read(path)
     names = [str(name) for name in table.columns]
     if len(names) == count and target is None:
         table = table.assign(**{" ": 0})
-        return _split(path, table, count)[0], None
-    if len(names) != count + 1:
-        expected = f"{count} columns of features, and at most one of labels"
+        return _split(path, table, [count])[0], None
+    targets = list(known) if target is None and known and set(known) <= set(names) else None
+    targets = targets or _targets(path, names, target, several=len(known) > 1)
+    if len(names) != count + len(targets):
+        most = len(known) if len(known) > 1 else "one"
+        expected = f"{count} columns of features, and at most {most} of labels"
         raise bad_file(path, expected, f"{len(names)}", "give the columns that the model was trained on")
-    return _split(path, table, names.index(_target(path, names, target)))
+    return _split(path, table, [names.index(name) for name in targets])
 
 
 def _read(path: Path) -> pandas.DataFrame:
     return _read_parquet(path) if path.suffix.lower() in PARQUET else _read_text(path)
 
 
-def _split(path: Path, table: pandas.DataFrame, at: int) -> tuple[np.ndarray, np.ndarray]:
-    """Features and labels of a table whose column number ``at`` is the labels'."""
+def _split(path: Path, table: pandas.DataFrame, at: list[int]) -> tuple[np.ndarray, np.ndarray]:
+    """Features and labels (n, of several columns n × m) of a table whose columns ``at`` are the labels'."""
     names = [str(name) for name in table.columns]
-    target = names[at]
-    y, X = table.iloc[:, at], table.iloc[:, [i for i in range(len(names)) if i != at]]
+    target = names[at[0]]
+    y, X = table.iloc[:, at], table.iloc[:, [i for i in range(len(names)) if i not in at]]
+    if X.shape[1] == 0:
+        raise bad_file(path, "at least one column of features", f"labels alone, {_listed(names)}", REMEDY)
     unknown = {
         str(name): _first_text(column) for name, column in X.items() if column.dtype.kind not in "fiub"
     }
@@ -73,16 +99,23 @@ def _split(path: Path, table: pandas.DataFrame, at: int) -> tuple[np.ndarray, np
         raise bad_file(path, "columns of numbers beside the label", f"text in {_listed(text)}", remedy)
     values = X.to_numpy(dtype=np.float64, na_value=np.nan)
     missing = ~np.isfinite(values)
-    if missing.any() or y.isna().any():
+    if missing.any() or y.isna().any(axis=None):
         columns = [name for name, bad in zip(X.columns, missing.any(axis=0), strict=True) if bad]
-        columns += [target] if y.isna().any() else []
+        columns += [name for name, bad in zip(y.columns, y.isna().any(), strict=True) if bad]
         remedy = "fill them in or drop these rows, for example with table.dropna()"
         if np.isinf(values).any():
             remedy += ", after table.replace([numpy.inf, -numpy.inf], numpy.nan)"
         found = f"missing or infinite ones in {_listed(columns)}"
         raise bad_file(path, "a number in every place", found, remedy)
-    labels = y.to_numpy()
+    labels = (y.iloc[:, 0] if len(at) == 1 else y).to_numpy()
     return values, labels.astype(str) if labels.dtype.kind in "OTM" else labels
+
+
+def _targets(path: Path, names: list[str], target: str | None, several: bool) -> list[str]:
+    wanted = [target]
+    if several and target is not None and target not in names:
+        wanted = [name.strip() for name in target.split(",")]
+    return [_target(path, names, name) for name in wanted]
 
 
 def _target(path: Path, names: list[str], target: str | None) -> str:

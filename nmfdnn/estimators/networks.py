@@ -6,7 +6,6 @@ Legend: samples X (n × p), outputs V (n × m).
 from __future__ import annotations
 
 import math
-from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -29,7 +28,7 @@ from ..data.preprocessing import CHOICES, Preprocessing
 from ..data.splitting import take
 from ..data.survey import survey
 from ..errors import ConfigError, DataError, require, require_whole
-from ..model import Model, calibrated
+from ..model import Model
 from ..network import Network, build_layers
 from ..records import Record
 from ..runs.progress import Progress
@@ -90,11 +89,6 @@ class NetworkEstimator(Estimator):
     patience: int | None
 
     model_: Model
-    _target: Targets
-
-    @abstractmethod
-    def _keep(self, network: Network, preprocessing: Preprocessing, judged: Memory) -> None:
-        """Set `model_`; `judged` are the samples that were held out, or where none were, all."""
 
     def _read(self, X: Any, y: Any, sample_weight: Any, *, reset: bool = True) -> Given:
         """What a fit is given as arrays; samples of weight 0 are left out. `reset` finds out the features."""
@@ -128,7 +122,7 @@ class NetworkEstimator(Estimator):
         require(self.standardize in CHOICES, "standardize", f"one of {', '.join(CHOICES)}", self.standardize)
         seed, strata = self._seed(), targets.strata(given.y)
         held, rows = take(strata, count, np.random.default_rng(seed))
-        found = survey(Raw(given.X, strata, (), 255 if given.X.dtype == np.uint8 else 1), rows)
+        found = survey(Raw(given.X, strata, targets, 255 if given.X.dtype == np.uint8 else 1), rows)
         X, dtype = found.raw.X, self._dtype(given.X)
         preprocessing = Preprocessing.fit(
             self.standardize, X, rows, found.low, found.high, found.raw.maximum, given.part(rows).weights
@@ -150,7 +144,7 @@ class NetworkEstimator(Estimator):
     def _continue(self, given: Given) -> Self:
         """One more epoch, on these samples."""
         network = self.model_.network.to(given.device)
-        source = given.source(self.model_.preprocessing, self._target, network.weights[0].dtype)
+        source = given.source(self.model_.preprocessing, self.model_.targets, network.weights[0].dtype)
         generator = torch.Generator().manual_seed(self._seed())
         progress = self._run(network, source, None, 1, generator)
         self.loss_curve_.append(progress.last.objective)
@@ -189,6 +183,12 @@ class NetworkEstimator(Estimator):
             not isinstance(self.batch_size, str), "batch_size", "'auto' or an integer ≥ 1", self.batch_size
         )
         return min(require_whole(self.batch_size, "batch_size", 1), samples)
+
+    def _keep(self, network: Network, preprocessing: Preprocessing, judged: Memory) -> None:
+        """Set `model_`; `judged` are the samples that were held out, or where none were, all."""
+        V = network.outputs(judged.X)
+        temperature = judged.targets.temperature(V, judged.labels, judged.weights)
+        self.model_ = Model(network, judged.targets, preprocessing, None, temperature, self._information())
 
     def _information(self) -> dict[str, Any]:
         """For the model's file."""
@@ -334,18 +334,11 @@ class NMFNetworkClassifier(ClassifierMixin, NetworkEstimator):
         if self.class_weight is None:
             return given._replace(y=labels)
         how = self.class_weight if isinstance(self.class_weight, str) else dict(self.class_weight)
-        weights = class_weights(labels, self.classes_.tolist(), how, given.weights)
+        weights = class_weights(labels, self._goal().names, how, given.weights)
         return given._replace(y=labels, weights=weights).part(weights > 0)
 
     def _goal(self) -> Targets:
         return Classes(tuple(map(str, self.classes_.tolist())))
-
-    def _keep(self, network: Network, preprocessing: Preprocessing, judged: Memory) -> None:
-        temperature = calibrated(network.outputs(judged.X), judged.labels, judged.weights)
-        self._target = judged.targets
-        self.model_ = Model(
-            network, judged.targets.names, preprocessing, None, temperature, self._information()
-        )
 
     def predict(self, X: Any) -> Any:
         """Labels (n) of samples X (n × p); of tensors a tensor, where labels are numbers."""
@@ -359,16 +352,14 @@ class NMFNetworkClassifier(ClassifierMixin, NetworkEstimator):
 
     def predict_proba(self, X: Any) -> Any:
         """Probabilities (n × classes): softmax of the outputs divided by `model_.temperature`."""
-        return like(self._scaled(X).softmax(dim=1), X)
+        V = self._outputs(X)
+        return like(self.model_.targets.probabilities(V, self.model_.temperature), X)
 
     def predict_log_proba(self, X: Any) -> Any:
-        """Logarithms of `predict_proba`, exact where that is too small for a number."""
-        return like(self._scaled(X).log_softmax(dim=1), X)
-
-    def _scaled(self, X: Any) -> Tensor:
+        """Logarithms of `predict_proba`, where that is too small for a number, too."""
         V = self._outputs(X).double()
-        assert self.model_.temperature is not None  # for the type checker: `_keep` has set it
-        return V / self.model_.temperature
+        assert self.model_.temperature is not None  # for the type checker: classes have one
+        return like((V / self.model_.temperature).log_softmax(dim=1), X)
 
     def decision_function(self, X: Any) -> Any:
         """Outputs (n × classes), the highest of which decides; of two classes how far the second is ahead
@@ -473,12 +464,8 @@ class NMFNetworkRegressor(RegressorMixin, NetworkEstimator):
     def predict(self, X: Any) -> Any:
         """Values of samples X (n × p): n, or n × m where y had m columns."""
         V = self._outputs(X)
-        values = torch.from_numpy(self._target.answers(V))
+        values = torch.from_numpy(self.model_.targets.answers(V))
         return like(values if self._flat else values.reshape(len(values), -1), X)
-
-    def _keep(self, network: Network, preprocessing: Preprocessing, judged: Memory) -> None:
-        self._target = judged.targets
-        self.model_ = Model(network, judged.targets.names, preprocessing, None, None, self._information())
 
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
         """R², the mean of several outputs'."""

@@ -92,9 +92,9 @@ class NetworkConfig:
 
 
 def build_layers(
-    config: NetworkConfig, features: int, image_shape: tuple[int, ...] | None, classes: int
+    config: NetworkConfig, features: int, image_shape: tuple[int, ...] | None, outputs: int
 ) -> tuple[Layer, ...]:
-    """The layers of a network for samples of p = `features`, from the inputs to the `classes` outputs.
+    """The layers of a network for samples of p = `features`, from the inputs to the outputs.
 
     Raises:
         ConfigError: there are convolutions, but the samples are no pictures, or too small ones.
@@ -123,7 +123,7 @@ def build_layers(
         options = wanted.channels, wanted.kernel, wanted.stride, wanted.padding, not found
         layer = add(lambda *picture, options=options: Convolution(*picture, *options))
         shape, pool = (*layer.places, wanted.channels), wanted.pool
-    for units in (*config.hidden, classes):
+    for units in (*config.hidden, outputs):
         add(lambda *picture, units=units: Dense(math.prod(picture), units))
         shape, pool = (1, 1, units), 1
     return tuple(found)

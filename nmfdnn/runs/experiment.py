@@ -20,14 +20,14 @@ from ..errors import CheckpointError, ParallelError
 from ..kernels import kernels
 from ..model import MODEL
 from ..network import Layer, Network, build_layers
-from ..records import command, write_metrics, write_summary
+from ..records import MEASURES, command, write_metrics, write_summary
 from ..source import Source
 from ..training import METHODS, Epoch, Start, Trainer, starting_network
 from . import checkpoint
 from .config import Config
 from .memory import require_memory, reset_peak_memory
 from .progress import Progress
-from .results import evaluate, finished, hyperparameters, line, summarise, trained_model
+from .results import evaluate, finished, hyperparameters, line, outcome, summarise, trained_model
 from .tracking import Tracker
 
 log = logging.getLogger(__name__)
@@ -82,7 +82,7 @@ def _run(config: Config, folder: Path, config_text: str, overrides: Sequence[str
     asked, size = getattr(config, config.method).batch_size, getattr(fitted, config.method).batch_size
     if size < asked:
         log.info("%s.batch_size lowered from %d to all %d training samples", config.method, asked, size)
-    layers = build_layers(config.network, data.features, data.image_shape, data.n_classes)
+    layers = build_layers(config.network, data.features, data.image_shape, data.outputs)
     require_memory(config, layers, len(data.train), device)
 
     progress = Progress.from_state(saved["progress"]) if saved else Progress()
@@ -109,14 +109,21 @@ def _run(config: Config, folder: Path, config_text: str, overrides: Sequence[str
             running.record(Epoch(seconds=0.0, learning_rate=0.0))
         running.train()
         kept = Network(progress.weights, config.network.bias, layers)
-        summary = summarise(config, data, progress, kept, device, overrides)
-        trained_model(config, data, progress, kept, config_text).save(folder / MODEL)
-        names = ("train_error", "validation_error", "test_error", "train_seconds")
+        parts = {"validation": data.validation, "test": data.test}
+        outcomes = {part: outcome(kept, source) for part, source in parts.items() if source is not None}
+        held_out = outcomes.get("validation")
+        temperature = data.targets.temperature(held_out.outputs, held_out.labels) if held_out else None
+        summary = summarise(
+            config, data, progress, kept, outcomes, temperature, device=device, overrides=overrides
+        )
+        trained_model(config, data, progress, kept, temperature, config_text).save(folder / MODEL)
+        names = (*progress.kept.errors(), "train_seconds")
         metrics = {name: summary[name] for name in names if summary[name] is not None}
         described = command(overrides) if config_text else None
         tracker.end(
             kept,
             data,
+            outcomes["test"].outputs,
             progress.last.epoch,
             hyperparameters(fitted),
             metrics,
@@ -146,7 +153,7 @@ def _require_same_config(config: Config, saved: dict[str, Any], folder: Path) ->
         )
     before, now = saved["config"], config.flat()
     for key in sorted((before.keys() | now.keys()) - {"resume", *MAY_CHANGE}):
-        if before.get(key) != now.get(key):
+        if before.get(key, now.get(key)) != now.get(key):  # an older version may not have had the key
             raise CheckpointError(
                 f"the checkpoint in {folder} was written with {key}={before.get(key)}, the configuration "
                 f"there says {now.get(key)}: bring its own configuration back to continue it, or start a run "
@@ -220,12 +227,14 @@ class _Running:
         with logging_redirect_tqdm(), bar:
             while progress.last.epoch < epochs:
                 if patience is not None and progress.stale_epochs >= patience:
-                    log.info("stopped early: no better validation error for %d epochs", patience)
+                    title = MEASURES[progress.last.measure].title
+                    log.info("stopped early: no better validation %s for %d epochs", title, patience)
                     break
                 before = progress.last.epoch
                 self.record(self.trainer.epoch())
                 bar.update(progress.last.epoch - before)
-                bar.set_postfix_str(f"test error {progress.last.test_error:.2f} %")
+                measure = MEASURES[progress.last.measure]
+                bar.set_postfix_str(f"test {measure.title} {measure.text(progress.last.test_error)}")
 
     def record(self, epoch: Epoch) -> None:
         """Evaluate the network as it is after `epoch`, and bring everything on the disk up to date."""

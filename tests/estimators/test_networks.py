@@ -39,9 +39,10 @@ def diabetes():
 @pytest.mark.parametrize("method", METHODS)
 def test_every_method_learns_classes_and_values(method, wine, diabetes):
     X, X_test, y, y_test = wine
-    assert classifier(method=method).fit(X, y).score(X_test, y_test) > 0.9
+    settings = {"method": method, "max_epochs": 60}
+    assert classifier(**settings).fit(X, y).score(X_test, y_test) > 0.9
     X, X_test, y, y_test = diabetes
-    assert regressor(method=method).fit(X, y).score(X_test, y_test) > 0.2
+    assert regressor(**settings).fit(X, y).score(X_test, y_test) > 0.2
 
 
 def test_units_of_features_and_values_do_not_matter(wine, diabetes):
@@ -92,6 +93,18 @@ def test_its_model_is_a_file_that_predicts_the_same(name, wine, tmp_path):
     np.testing.assert_allclose(model.predict_proba(X_test), estimator.predict_proba(X_test))
     assert model.information["estimator"] == "NMFNetworkClassifier"
     assert model.information["parameters"]["hidden_layer_sizes"] == "(20, 10)"
+
+
+@pytest.mark.parametrize("outputs", [1, 2])
+def test_the_file_of_a_regressor_predicts_in_the_unit_of_its_values(outputs, diabetes, tmp_path):
+    X, X_test, y, _ = diabetes
+    y = y if outputs == 1 else np.stack([y, 1e6 * y], axis=1)
+    estimator = regressor().fit(X, y)
+    estimator.model_.save(tmp_path / "kept.safetensors")
+    found = nmfdnn.load(tmp_path / "kept.safetensors").predict(X_test)
+    np.testing.assert_array_equal(found, estimator.predict(X_test))
+    assert found.shape == (len(X_test), *y.shape[1:])
+    assert regressor().fit(X, y.reshape(len(y), -1)).predict(X_test).shape == (len(X_test), outputs)
 
 
 def test_probabilities_say_how_sure_to_be():
