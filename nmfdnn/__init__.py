@@ -1,7 +1,8 @@
 """ReLU networks trained by alternating nonnegative matrix factorizations, without backpropagation.
 
 `nmfdnn.train("experiment=best", "data=digits")` trains as the command line does, see `nmfdnn.api`;
-`nmfdnn.load(path)` is the model that a run has left, see `nmfdnn.model`.
+`nmfdnn.load(path)` is the model that a run has left, see `nmfdnn.model`;
+`nmfdnn.estimators` has the methods for scikit-learn.
 """
 
 from __future__ import annotations

@@ -40,6 +40,16 @@ def train(*overrides: str, folder: str | Path | None = None) -> Trained:
         NmfdnnError: bad settings or data, a run that diverged, or a folder that is in use; what was computed
             stays.
         OSError: `folder` cannot be written.
+
+    >>> import nmfdnn
+    >>> trained = nmfdnn.train("data=digits", "network.hidden=[60]", "epochs=2", folder="digits")
+    >>> trained.summary["test_error"] < 20
+    True
+    >>> sorted(path.name for path in trained.folder.glob("*.json"))
+    ['summary.json']
+    >>> more = nmfdnn.train("resume=true", "epochs=3", folder="digits")
+    >>> more.summary["epochs_trained"]
+    3
     """
     if folder is None:
         folder = fresh_folder(f"outputs/{time.strftime('%Y-%m-%d/%H-%M-%S')}")

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +56,10 @@ class Model:
     def classes(self) -> tuple[str, ...]:
         """Name of each output."""
         return self.targets.names
+
+    def to(self, device: torch.device | str) -> Model:
+        """The same model on a device."""
+        return replace(self, network=self.network.to(device))
 
     @torch.no_grad()
     def outputs(self, X: np.ndarray | Tensor) -> Tensor:
@@ -115,6 +119,15 @@ def load(path: str | Path, device: torch.device | str = "cpu") -> Model:
 
     Raises:
         CheckpointError: there is none, it is damaged, or of a later version.
+
+    >>> import nmfdnn
+    >>> from nmfdnn.estimators import NMFNetworkClassifier
+    >>> from sklearn.datasets import load_iris
+    >>> X, y = load_iris(return_X_y=True)
+    >>> NMFNetworkClassifier(random_state=0).fit(X, y).model_.save("iris.safetensors")
+    >>> model = nmfdnn.load("iris.safetensors")
+    >>> model.predict(X[:2]).tolist(), model.predict_proba(X[:2]).shape
+    (['0', '0'], (2, 3))
     """
     path = Path(path)
     if path.is_dir():

@@ -103,7 +103,7 @@ class Targets(Protocol):
             ConfigError: there are none.
         """
 
-    def temperature(self, V: Tensor, labels: Tensor) -> float | None:
+    def temperature(self, V: Tensor, labels: Tensor, weights: Tensor | None = None) -> float | None:
         """By which outputs are to be divided for calibrated probabilities; None where there are none."""
 
     def measures(self, V: Tensor, labels: Tensor, temperature: float | None = None) -> dict[str, Any]:
@@ -197,8 +197,8 @@ class Classes:
             )
         return (V.double() / temperature).softmax(dim=1)
 
-    def temperature(self, V: Tensor, labels: Tensor) -> float | None:
-        return calibrated(V, labels)
+    def temperature(self, V: Tensor, labels: Tensor, weights: Tensor | None = None) -> float | None:
+        return calibrated(V, labels, weights)
 
     def measures(self, V: Tensor, labels: Tensor, temperature: float | None = None) -> dict[str, Any]:
         """Errors of each class there is and their mean, in %; F₁, the mean over classes; log-loss."""
@@ -331,7 +331,7 @@ class RealValues:
     def probabilities(self, V: Tensor, temperature: float | None) -> Tensor:
         raise ConfigError("this model predicts real values, which have no probabilities: use predict")
 
-    def temperature(self, V: Tensor, labels: Tensor) -> float | None:
+    def temperature(self, V: Tensor, labels: Tensor, weights: Tensor | None = None) -> float | None:
         return None
 
     def measures(self, V: Tensor, labels: Tensor, temperature: float | None = None) -> dict[str, Any]:
@@ -393,23 +393,41 @@ def half_squares(R: Tensor, weights: Tensor | None = None) -> Tensor:
     return 0.5 * (R.square() if weights is None else weights * R.square()).sum()
 
 
-def calibrated(outputs: Tensor, labels: Tensor) -> float:
+def calibrated(outputs: Tensor, labels: Tensor, weights: Tensor | None = None) -> float:
     """The temperature T > 0 for which softmax(outputs/T) has the least log-loss on these labels (n).
+
+    The sample that is classified right by the smallest margin counts once more, with the label that came
+    second: a few samples that are all right would else ask for probabilities of 0 and 1.
 
     Args:
         outputs: n × classes, n ≥ 1.
         labels: n, int64.
+        weights: how often samples count (n × 1); default once.
     """
-    from scipy.optimize import minimize_scalar
+    from scipy.optimize import brentq
 
     outputs = outputs.double()
     outputs = outputs - outputs.mean(dim=1, keepdim=True)
     size = float(outputs.square().mean().sqrt()) or 1.0
+    counts = outputs.new_ones(len(outputs)) if weights is None else weights[:, 0].to(outputs)
+    second, runner_up = outputs.scatter(1, labels[:, None], -math.inf).max(dim=1)
+    margins = outputs.gather(1, labels[:, None])[:, 0] - second
+    nearest = torch.where(margins > 0, margins, math.inf).argmin()
+    if outputs.shape[1] > 1 and margins[nearest] > 0:
+        outputs = torch.cat([outputs, outputs[nearest][None]])
+        labels = torch.cat([labels, runner_up[nearest][None]])
+        counts = torch.cat([counts, counts.new_ones(1)])
+    own = outputs.gather(1, labels[:, None])[:, 0]
 
-    def loss(log_temperature: float) -> float:
-        return float(functional.cross_entropy(outputs / (size * math.exp(log_temperature)), labels))
+    def slope(log_temperature: float) -> float:
+        """Of the log-loss in 1/T, in which it is convex."""
+        shares = (outputs / (size * math.exp(log_temperature))).softmax(dim=1)
+        return float(counts @ ((shares * outputs).sum(dim=1) - own))
 
-    return size * math.exp(minimize_scalar(loss, bounds=(-7, 7), method="bounded").x)
+    low, high = -7.0, 7.0
+    if slope(low) <= 0:
+        return size * math.exp(low)
+    return size * math.exp(high if slope(high) >= 0 else brentq(slope, low, high, xtol=1e-12))
 
 
 def class_weights(

@@ -128,6 +128,22 @@ def test_the_temperature_has_the_least_log_loss():
             assert found == pytest.approx(1.0, rel=0.1)
 
 
+def test_few_samples_that_are_all_right_make_nothing_certain():
+    outputs = torch.tensor([[2.0, 0, 0], [0, 1.5, 0], [0.2, 0, 0.9], [3.0, 0, 1]])
+    T = calibrated(outputs, torch.tensor([0, 1, 2, 0]))
+    assert 0.5 < float((outputs / T).softmax(dim=1).amax(dim=1).min()) < 0.9
+    assert calibrated(1e6 * outputs, torch.tensor([0, 1, 2, 0])) == pytest.approx(1e6 * T, rel=1e-3)
+
+
+def test_weights_are_multiplicities():
+    g = torch.Generator().manual_seed(0)
+    outputs = torch.randn(30, 3, generator=g)
+    labels = torch.multinomial(outputs.softmax(dim=1), 1, generator=g)[:, 0]
+    counts = torch.randint(1, 4, (30,), generator=g)
+    repeated = calibrated(outputs.repeat_interleave(counts, 0), labels.repeat_interleave(counts))
+    assert calibrated(outputs, labels, counts[:, None]) == pytest.approx(repeated, rel=1e-9)
+
+
 def test_the_probabilities_of_a_run_are_calibrated_on_its_validation_part(tmp_path):
     config = configured(*TINY, "method=bp", "network.start=he", "epochs=5", "data.validation=0.3")
     run(config, tmp_path)

@@ -47,8 +47,9 @@ class Preprocessing:
         low: np.ndarray,
         high: np.ndarray,
         maximum: float = 1.0,
+        weights: np.ndarray | None = None,
     ) -> Preprocessing:
-        """Fit to the given ``rows`` of ``X`` (n × ...) alone.
+        """Fit to the given ``rows`` of ``X`` (n × ...) alone, which count ``weights`` (len(rows)) times each.
 
         ``low`` and ``high`` are the least and largest value of each feature in these rows; ``maximum`` stands
         for 1 where kind is "none". "auto" is "standard" for a table (n × features) and "none" for bytes and
@@ -69,9 +70,11 @@ class Preprocessing:
         if kind == "none":
             return cls(kind, shape, scale=torch.tensor(maximum, dtype=torch.float64))
 
-        def values() -> Iterator[np.ndarray]:
+        shares = np.ones((len(rows), 1)) if weights is None else weights[:, None]
+
+        def values() -> Iterator[tuple[np.ndarray, np.ndarray]]:
             for part in parts(len(rows), low.size):
-                yield X[rows[part]].reshape(-1, low.size).astype(np.float64)
+                yield X[rows[part]].reshape(-1, low.size).astype(np.float64), shares[part]
 
         low, high = (extreme.reshape(-1).astype(np.float64) for extreme in (low, high))
         # In units of a power of two, squares neither overflow nor vanish, and nothing is rounded.
@@ -83,9 +86,9 @@ class Preprocessing:
             offset, spread = low, high - low
         else:
             # Sums of differences from the lowest value: those of a constant are exactly 0.
-            offset = low + sum((part / unit - low).sum(axis=0) for part in values()) / len(rows)
-            squares = sum(((part / unit - offset) ** 2).sum(axis=0) for part in values())
-            spread = np.sqrt(squares / len(rows))
+            offset = low + sum((w * (part / unit - low)).sum(axis=0) for part, w in values()) / shares.sum()
+            squares = sum((w * (part / unit - offset) ** 2).sum(axis=0) for part, w in values())
+            spread = np.sqrt(squares / shares.sum())
         constant = spread <= 4 * np.finfo(np.float64).eps  # what rounding can make of a constant
         with np.errstate(over="ignore"):
             scale = np.where(constant, np.inf, spread * unit)

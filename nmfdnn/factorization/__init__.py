@@ -7,6 +7,7 @@ function                                objective                         constr
 `semi_nmf`                              ½‖A − ZW‖² or ½ΣV(A − ZW)²        Z ≥ 0, W free
 `nonlinear_semi_nmf`                    ½‖A − f(ZW)‖², f = ReLU           Z ≥ 0 or free, W free
 `transform`                             ½‖A − ZW‖² or ΣV d_β(A | ZW)      W given, Z ≥ 0
+`nonlinear_transform`                   ½‖A − f(ZW)‖²                     W given, Z ≥ 0
 `nonlinear_least_squares`               ½‖B − f(AW)‖² or ½‖B − f(ZA)‖²    W free or Z ≥ 0
 ======================================  ================================  =====================
 
@@ -27,6 +28,7 @@ from .latent import Latent
 from .least_squares import code_step, nonlinear_least_squares, weight_factors, weight_step
 from .nmf import hals_step, multiplicative_step, nmf
 from .nonlinear_semi_nmf import Alternation, nonlinear_semi_nmf, nonlinear_semi_nmf_step
+from .nonlinear_transform import nonlinear_transform
 from .penalty import Penalty
 from .rank_choice import RankChoice, choose_rank
 from .semi_nmf import (
@@ -65,6 +67,7 @@ __all__ = [
     "nonlinear_least_squares",
     "nonlinear_semi_nmf",
     "nonlinear_semi_nmf_step",
+    "nonlinear_transform",
     "semi_nmf",
     "semi_nmf_step",
     "split_bias",

@@ -156,6 +156,10 @@ class Network:
         """Number of weights and biases."""
         return sum(W.numel() for W in self.weights)
 
+    def to(self, device: torch.device | str) -> Network:
+        """The same network on a device."""
+        return Network([W.to(device) for W in self.weights], self.bias, self.layers)
+
     def product(self, i: int, Z: Tensor) -> Tensor:
         """What layer i, from 0, makes of its codes before the ReLU: n × outputs."""
         layer = self.layers[i]
