@@ -25,7 +25,7 @@ def divergence_step(objective: Objective, pair: Pair) -> Pair:
     Z, W = pair
     Z = code_part(objective, Z, W)
     N, Q = _ratios(objective, Z @ W)
-    C, D = parallel.totals(Z.T @ N, Z.T @ Q)
+    C, D = parallel.totals(Z.T @ N, Z.sum(0)[:, None] if Q is None else Z.T @ Q)
     return Pair(Z, _moved(W, C, D, objective.penalty[1], objective.beta, 0))
 
 
@@ -33,20 +33,21 @@ def divergence_step(objective: Objective, pair: Pair) -> Pair:
 def code_part(objective: Objective, Z: Tensor, W: Tensor) -> Tensor:
     """Its first half: Z alone."""
     N, Q = _ratios(objective, Z @ W)
-    return _moved(Z, N @ W.T, Q @ W.T, objective.penalty[0], objective.beta, 1)
+    D = W.sum(1) if Q is None else Q @ W.T
+    return _moved(Z, N @ W.T, D, objective.penalty[0], objective.beta, 1)
 
 
-def _ratios(objective: Objective, B: Tensor) -> tuple[Tensor, Tensor]:
-    """V A B^(β−2) and V B^(β−1), n × m."""
-    A, V, beta = objective.A, objective.V, objective.beta
-    if beta == 2:
-        return (A, B) if V is None else (V * A, V * B)
+def _ratios(objective: Objective, B: Tensor) -> tuple[Tensor, Tensor | None]:
+    """V A B^(β−2) and V B^(β−1), n × m, None for ones. B is overwritten."""
+    VA, V = objective.known, objective.V
+    if objective.beta == 2:
+        return VA, B if V is None else B.mul_(V)
     # Where B is zero no part has an entry that could change it.
-    inverse = torch.where(B >= torch.finfo(B.dtype).tiny, 1 / B, 0.0)
-    N, Q = A * inverse, torch.ones_like(B)
-    if beta == 0:
-        N, Q = N * inverse, inverse
-    return (N, Q) if V is None else (V * N, V * Q)
+    zero = B < torch.finfo(B.dtype).tiny
+    if objective.beta == 1:
+        return (VA / B).masked_fill_(zero, 0), V
+    inverse = B.reciprocal_().masked_fill_(zero, 0)
+    return VA * inverse * inverse, inverse if V is None else inverse * V
 
 
 def _moved(F: Tensor, C: Tensor, D: Tensor, penalty: Penalty, beta: int, parts: int) -> Tensor:

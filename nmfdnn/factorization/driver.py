@@ -65,15 +65,15 @@ class Stopping:
 
 
 class Objective(Protocol):
-    """What `iterate` watches; all numbers count in units of A and of `weight`.
+    """What `iterate` watches; all numbers count in units of A and of `weight`."""
 
-    Attributes:
-        beta: the objective of cA is c^β times that of A.
-        weight: unit of the objective beside that.
-    """
+    @property
+    def beta(self) -> int:
+        """The objective of cA is c^β times that of A."""
 
-    beta: int
-    weight: float
+    @property
+    def weight(self) -> float:
+        """What the objective counts in beside that."""
 
     def value(self, pair: Pair) -> Tensor:
         """The objective at a pair; 0-d, float64."""

@@ -36,7 +36,7 @@ def entries(A: Tensor, weights: Any, missing: str | None) -> tuple[Tensor, Tenso
     if isinstance(V, Tensor) and V.dtype == torch.bool:
         V = V.to(A.dtype)
     remedy = "clip them at zero, where an entry does not count"
-    check_matrix(V, "weights", like=A, shape=tuple(A.shape), negative=remedy)
+    check_matrix(V, "weights", like=A, shape=(len(A), A.shape[1]), negative=remedy)
     if missing == "nan":
         V = V.where(~torch.isnan(A), 0.0)
     weight = float(parallel.largest(V.max()))

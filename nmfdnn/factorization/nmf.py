@@ -177,8 +177,8 @@ def hals_step(
     """
     Z, W = pair
     Z = coordinate_descent(Z.T, *penalty[0].normal(W @ A.T, W @ W.T), sweeps, fused=fused).T
-    C, G = penalty[1].normal(*parallel.totals(Z.T @ A, Z.T @ Z))
-    return Pair(Z, coordinate_descent(W, C, G, sweeps, fused=fused))
+    C, G = parallel.totals(Z.T @ A, Z.T @ Z)
+    return Pair(Z, coordinate_descent(W, *penalty[1].normal(C, G), sweeps, fused=fused))
 
 
 def _given_pair(A: Tensor, rank: int, start: tuple[Tensor, Tensor]) -> Pair:

@@ -89,7 +89,7 @@ class Objective:
             guess = (rows[:, None] * (columns / mean.clamp_min(torch.finfo(mean.dtype).tiny))).clamp_max(
                 parallel.largest(self.A.max())
             )
-        return torch.addcmul(self._known, self._unknown, guess)
+        return torch.addcmul(self.known, self._unknown, guess)
 
     @cached_property
     def _root(self) -> Tensor:
@@ -97,9 +97,9 @@ class Objective:
         return self.V.sqrt()
 
     @cached_property
-    def _known(self) -> Tensor:
-        assert self.V is not None
-        return self.V * self.A
+    def known(self) -> Tensor:
+        """VA."""
+        return self.A if self.V is None else self.V * self.A
 
     @cached_property
     def _unknown(self) -> Tensor:

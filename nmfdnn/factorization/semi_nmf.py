@@ -168,7 +168,8 @@ def improved_weights(
     (a level) is added to ½‖A − ẐW‖².
     """
     inputs = augmented(pair.Z, bias)
-    C, G = penalty.normal(*parallel.totals(inputs.T @ A, gram(inputs)), pair.Z.shape[1])
+    C, G = parallel.totals(inputs.T @ A, gram(inputs))
+    C, G = penalty.normal(C, G, pair.Z.shape[1])
     if ridge > 0:
         return torch.cholesky_solve(C, cholesky(G, ridge * G.diagonal().mean()))
     floor = delta_floor((len(G), len(G)), G.dtype, "cholesky")

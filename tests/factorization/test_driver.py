@@ -15,6 +15,7 @@ from nmfdnn.factorization import (
     Alternation,
     Latent,
     Pair,
+    Penalty,
     Result,
     Stopping,
     nmf,
@@ -26,6 +27,7 @@ from nmfdnn.factorization.nmf import SOLVERS
 
 FUNCTIONS = [nmf, semi_nmf, nonlinear_semi_nmf]
 ONE = torch.ones(1, 1, dtype=torch.float64)
+HALF = torch.eye(30)[:, :12] + torch.rand(30, 12, generator=torch.Generator().manual_seed(0)).round()
 
 
 def halving(*, until: int = 10**9) -> tuple:
@@ -205,6 +207,9 @@ class Waits(TorchDispatchMode):
     "function",
     [
         *(partial(nmf, update=update, start="random") for update in SOLVERS),
+        *(partial(nmf, penalty=Penalty(0.1, 0.1), update=update, start="random") for update in SOLVERS),
+        *(partial(nmf, weights=HALF, beta=beta, start="random") for beta in (0, 1, 2)),
+        partial(semi_nmf, weights=HALF, start="random"),
         *(partial(semi_nmf, bias=bias, start="random") for bias in (False, True)),
         *(partial(nonlinear_semi_nmf, alternation=Latent(sign)) for sign in (True, False)),
     ],

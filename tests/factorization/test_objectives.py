@@ -29,7 +29,7 @@ from nmfdnn.factorization import (
 from nmfdnn.factorization.completion import completed
 from nmfdnn.factorization.divergence import divergence_step
 from nmfdnn.factorization.nmf import SWEEPS, hals_step
-from nmfdnn.factorization.objective import Objective
+from nmfdnn.factorization.objective import Objective, objective
 
 FEW = Stopping(12, 0, 4)
 BOTH = (Penalty(0.02, 0.01), Penalty(0.01, 0.03))
@@ -385,6 +385,17 @@ def test_penalties_do_not_depend_on_copies_of_rows_or_on_the_side(put, rng):
     plain = value(A, Z, W, BOTH)
     assert value(np.vstack([A, A]), np.vstack([Z, Z]), W, BOTH) == pytest.approx(2 * plain, rel=1e-12)
     assert value(A.T, W.T, Z.T, BOTH[::-1]) == pytest.approx(plain, rel=1e-12)
+
+
+def test_a_part_of_the_rows_has_its_share_of_every_penalty(put, rng):
+    A = data(rng)
+    V, (Z, W) = half(rng, A), start(rng, A)
+    twice = [put(np.vstack([F, F])) for F in (A, V, Z)]
+    whole = objective(twice[0], twice[1], 1.0, 2, BOTH, (0.5, 0.5))
+    part = whole.rows(torch.arange(len(A), device=twice[0].device))
+    assert 2 * float(part.value(Pair(put(Z), put(W)))) == pytest.approx(
+        float(whole.value(Pair(twice[2], put(W)))), rel=1e-12
+    )
 
 
 @pytest.mark.parametrize("subsample", [0, 50])
