@@ -103,7 +103,7 @@ def _run(config: Config, folder: Path, config_text: str, overrides: Sequence[str
         if saved:
             start = Start(Network(progress.weights, config.network.bias, layers), 0.0)
         else:
-            start = _start(config, data.train, layers, initial, _generator(config.seed, START))
+            start = _start(config, data.train, layers, _generator(config.seed, START), initial)
             progress.pretrain_seconds = start.seconds
             tracker.start(config_text, data, start)
         order = _generator(config.seed, ORDER)
@@ -212,8 +212,8 @@ def _start(
     config: Config,
     source: Source,
     layers: Sequence[Layer],
-    initial: Initial | None,
     generator: torch.Generator,
+    initial: Initial | None,
 ) -> Start:
     if initial:
         like = torch.empty((), dtype=source.dtype, device=source.device)
