@@ -230,7 +230,7 @@ def _start(
 @contextmanager
 def _bar(total: float, what: str, unit: str, done: float = 0) -> Iterator[tqdm]:
     """A bar with the remaining time on a terminal, nothing elsewhere; log lines are there in both cases."""
-    layout = "{desc}{percentage:3.0f}%|{bar}| {n:.2f}/{total} [{elapsed}<{remaining}, {rate_fmt}{postfix}]"
+    layout = "{desc} {percentage:3.0f}%|{bar}| {n:.4g}/{total} [{elapsed}<{remaining}, {rate_fmt}{postfix}]"
     disable = None if total > done and parallel.rank() == 0 else True
     bar = tqdm(desc=what, total=total, initial=done, unit=unit, bar_format=layout, disable=disable)
     with logging_redirect_tqdm(), bar:
