@@ -237,7 +237,7 @@ class RealValues:
     names: tuple[str, ...] = ("y",)
     offset: Tensor = field(default_factory=lambda: torch.zeros(1, dtype=torch.float64))
     scale: Tensor = field(default_factory=lambda: torch.ones(1, dtype=torch.float64))
-    kind: ClassVar[str] = "real"
+    kind: ClassVar[str] = "values"
     measure: ClassVar[str] = "rmse"
     hardly: ClassVar[float] = 0.99
     guess: ClassVar[str] = "the mean"

@@ -96,7 +96,8 @@ def line(record: Record) -> str:
     measure = MEASURES[record.measure]
     errors = zip(PARTS, (getattr(record, f"{part}_error") for part in PARTS), strict=True)
     parts = [f"{part} {measure.text(error):>8}" for part, error in errors if error is not None]
-    parts = [f"epoch {record.epoch:3g}", *parts, f"objective {record.objective:.4g}"]
+    title = [] if measure.unit else [measure.title]
+    parts = [f"epoch {record.epoch:3g}", *title, *parts, f"objective {record.objective:.4g}"]
     return "  ".join([*parts, f"{record.train_seconds:.1f} s"])
 
 
@@ -131,7 +132,8 @@ def warnings(method: str, progress: Progress, train: Source, held_out: int) -> l
         if kept.validation_error is None
         else ("validation", kept.validation_error)
     )
-    if last.epoch > 0 and error >= targets.hardly * guess:
+    plain = train.weights is None  # where samples weigh differently, more errors may be what was asked for
+    if plain and last.epoch > 0 and error >= targets.hardly * guess:
         found.append(
             f"the {name} {shown.title} of {shown.text(error)} is hardly below {shown.text(guess)}, that of "
             f"always answering with {targets.guess}: check that X and y belong together and that no column "
