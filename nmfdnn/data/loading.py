@@ -88,7 +88,7 @@ def load(
         test = test if raw.test else rank[test]
     targets = raw.targets.fitted(raw.labels[train], weights)
     maximum = raw.maximum if config.scale else 1.0
-    preprocessing = Preprocessing.fit(config.standardize, raw.X, train, low, high, maximum)
+    preprocessing = Preprocessing.fit(config.standardize, raw.X, train, low, high, maximum, weights)
     if taken is not None:
         _require_fit(preprocessing, targets, taken)
         preprocessing, targets = taken

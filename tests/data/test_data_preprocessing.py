@@ -231,3 +231,16 @@ def test_missing_values(save):
     preprocessing = load(save(table())).preprocessing
     with pytest.raises(DataError, match=r"not finite in torch\.float32: fill in what is missing"):
         preprocessing.apply(np.full((3, 5), np.nan))
+
+
+@pytest.mark.parametrize("kind", ["standard", "minmax"])
+def test_weights_are_repetitions(kind):
+    rng = np.random.default_rng(0)
+    X, counts = rng.random((30, 4)) * [1, 1e6, 1, 1e-9] + [0, 1e6, 3, 0], rng.integers(1, 4, 30)
+    X[:, 2] = 3
+    extremes = X.min(axis=0), X.max(axis=0)
+    weighted = Preprocessing.fit(kind, X, np.arange(30), *extremes, weights=counts.astype(float))
+    repeated = X.repeat(counts, axis=0)
+    plain = Preprocessing.fit(kind, repeated, np.arange(len(repeated)), *extremes)
+    np.testing.assert_allclose(weighted.offset, plain.offset, rtol=1e-12)
+    np.testing.assert_allclose(weighted.scale, plain.scale, rtol=1e-12)

@@ -117,9 +117,22 @@ def test_probabilities_say_how_sure_to_be():
         np.testing.assert_allclose(np.log(shares), model.predict_log_proba(X_test))
         loss = log_loss(y_test, shares)
         V = model.decision_function(X_test)
+        assert ((V > 0) == (model.predict(X_test) == 1)).all()
         for factor in (0.5, 2):
             other = model.model_.temperature * factor
             assert loss < log_loss(y_test, 1 / (1 + np.exp(-V / other))) + 0.02
+
+
+def test_what_is_held_out_is_judged_by_and_not_trained_on():
+    rng = np.random.default_rng(0)
+    X, y = rng.standard_normal((200, 30)), rng.integers(0, 2, 200)
+    settings = {"options": {"ridge": 0.0, "input_ridge": 0.0}, "max_epochs": 60}
+    whole, held = classifier(**settings).fit(X, y), classifier(validation_fraction=0.3, **settings).fit(X, y)
+    assert whole.score(X, y) > 0.95
+    assert 0.6 < held.score(X, y) < 0.95
+    assert min(held.validation_errors_) > 20
+    # Outputs say nothing about such labels but where these have been learnt.
+    assert held.model_.temperature > 3 * whole.model_.temperature
 
 
 def test_the_lowest_validation_error_is_kept(wine):
@@ -169,6 +182,16 @@ def test_weights_are_repetitions(method, diabetes):
     c = regressor(**whole).fit(X, y).predict(X_test)
     np.testing.assert_allclose(a, b, rtol=1e-6)
     assert np.abs(a - c).max() > 1
+
+
+@pytest.mark.parametrize("make", [classifier, regressor])
+def test_samples_of_weight_zero_are_not_there(make, wine):
+    X, X_test, y, _ = wine
+    w = (np.arange(len(y)) % 3 > 0).astype(float)
+    settings = {"validation_fraction": 0.2}
+    a = make(**settings).fit(X, y, sample_weight=w).predict(X_test)
+    b = make(**settings).fit(X[w > 0], y[w > 0], sample_weight=w[w > 0]).predict(X_test)
+    np.testing.assert_array_equal(a, b)
 
 
 def test_partial_fit_goes_on():
