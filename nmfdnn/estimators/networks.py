@@ -135,8 +135,8 @@ class NetworkEstimator(Estimator):
         generator = torch.Generator().manual_seed(seed)
         start = starting_network(train, layers, config, PRETRAINING, recipe(self.method).solver, generator)
         progress = self._run(start.network, train, validation, epochs, generator)
-        self.loss_curve_ = [record.objective for record in progress.records[1:]]
-        self.validation_errors_ = [r.validation_error for r in progress.records[1:]] if validation else None
+        self.loss_curve_ = [record.objective for record in progress.records]
+        self.validation_errors_ = [r.validation_error for r in progress.records] if validation else None
         self.n_epochs_, self.kept_epoch_ = int(progress.last.epoch), int(progress.kept_epoch)
         self._keep(Network(progress.weights, True, layers), preprocessing, validation or train)
         return self
@@ -165,9 +165,8 @@ class NetworkEstimator(Estimator):
         parts = settings(self.method, self.options, epochs, self._batch(len(train)))
         trainer = METHODS[self.method].make(parts, start, train, generator)
         progress = Progress()
-        for epoch in range(epochs + 1):
-            if epoch > 0:
-                trainer.epoch()
+        for epoch in range(1, epochs + 1):
+            trainer.epoch()
             network = trainer.network
             objective = trainer.objective(network.outputs(train.X), train.labels, train.weights)
             error = error_on(network, validation) if validation else None
@@ -294,7 +293,7 @@ class NMFNetworkClassifier(ClassifierMixin, NetworkEstimator):
         self.dtype = dtype
 
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
-        """Train on samples X (n × p) with labels y (n): numbers or text.
+        """Train on samples X (n × p) with labels y (n), numbers or text; one of weight 2 counts as two.
 
         Raises:
             ValueError: samples, labels, weights or parameters outside their range.
@@ -441,7 +440,7 @@ class NMFNetworkRegressor(RegressorMixin, NetworkEstimator):
         self.dtype = dtype
 
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
-        """Train on samples X (n × p) with values y (n, or n × m for several outputs).
+        """Train on samples X (n × p) with values y (n, or n × m); one of weight 2 counts as two.
 
         Raises:
             ValueError: samples, values, weights or parameters outside their range.

@@ -91,6 +91,7 @@ def test_its_model_is_a_file_that_predicts_the_same(name, wine, tmp_path):
     model = nmfdnn.load(tmp_path / name)
     np.testing.assert_array_equal(model.predict(X_test), estimator.predict(X_test))
     np.testing.assert_allclose(model.predict_proba(X_test), estimator.predict_proba(X_test))
+    assert model.information["epoch"] == 20
     assert model.information["estimator"] == "NMFNetworkClassifier"
     assert model.information["parameters"]["hidden_layer_sizes"] == "(20, 10)"
 

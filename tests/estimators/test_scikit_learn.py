@@ -38,8 +38,8 @@ NETWORKS = [NMFNetworkClassifier(**SMALL, max_epochs=20), NMFNetworkRegressor(**
 ALL = [*TRANSFORMERS, *NETWORKS]
 
 DRAWN = (
-    "which samples are held out and share a mini-batch is drawn, and draws are others where samples are "
-    "repeated; without either, weights are exact"
+    "which samples share a mini-batch is drawn, and draws are others where samples are repeated; on all "
+    "samples at once weights are exact"
 )
 """Of the one check that a default network cannot pass; it passes on all samples at once."""
 
