@@ -22,9 +22,9 @@ OPTIMIZERS = ("adam", "sgd")
 LOSSES = ("cross_entropy", "squared")
 SCHEDULES = ("constant", "cosine")
 
-FORGOTTEN = 1e-30
+FORGOTTEN = 1e-34
 """Moments of gradients smaller than this become zero, every so many steps."""
-FORGET_EVERY = 100
+FORGET_EVERY = 50
 
 
 @dataclass
