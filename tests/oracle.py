@@ -558,7 +558,8 @@ class Jacobi:
             dimension = np.trace(np.linalg.solve(metric, C))
             a = 1.0 if i == last else self.activity[i]
             h = (np.sqrt(a) + np.sqrt(dimension / len(A))) ** 2
-            rate = np.minimum((c.output_omega if i == last else c.omega) / h, 1) * self.share * decay
+            most = 2 if len(A) > len(X) else 1
+            rate = np.minimum((c.output_omega if i == last else c.omega) / h, most) * self.share * decay
             self.W[i] = self.W[i] + rate * step
             self.b[i] = self.b[i] + self.bias * rate * (residual.sum(0) - mean @ step)
             shrinks.append((metric, ridge, rate))

@@ -21,9 +21,9 @@ from .common import Epoch, Stopwatch, input_unit, require_batch, require_finite
 OPTIMIZERS = ("adam", "sgd")
 SCHEDULES = ("constant", "cosine")
 
-FORGOTTEN = 1e-30
+FORGOTTEN = 1e-34
 """Moments of gradients smaller than this become zero, every so many steps."""
-FORGET_EVERY = 100
+FORGET_EVERY = 50
 
 
 @dataclass

@@ -25,6 +25,7 @@ weights           Wᵢ ← Wᵢ + ρᵢ (C + (δ + γ)c̄ I)⁻¹ (Zᵢ₋₁ᵀ
   A unit that is active on a fraction a of the samples has its residual on those only, so the Gram matrix of
   its own problem is a C; that of a batch of n samples has eigenvalues up to h = (√a + √(k̂/n))² times those of
   C (Marchenko & Pastur 1967), for the effective dimension k̂ = tr C(C + (δ + γ)c̄ I)⁻¹. The output has a = 1.
+  Patches are so many that h is near to a, and 1/h the full step of a unit's own problem: there up to 2.
 - All layers correct the same residual at once, so their corrections overlap. The share s ≤ 1 that each takes
   is found by a line search along their joint step: with R_d and R̂_d before and after it and P = R_d − R̂_d,
   s ← s⟨P, R_d⟩/‖P‖², changed at most by a factor of two. It starts at 1/(d − 1), in equal parts.
@@ -78,6 +79,9 @@ from .statistics import (
 TRUST = 0.5
 """Largest fraction ‖R‖/‖Z‖ by which codes are asked to move in one step; ‖R‖/‖Y‖ for the outputs."""
 
+PATCHES_MOST = 2.0
+"""Largest rate where rows are patches."""
+
 CODE_ROWS = 20_000
 """Rows of codes, about, from which their statistics start where a sample has many."""
 
@@ -95,7 +99,8 @@ class JacobiConfig:
 
     Attributes:
         batch_size: samples in a mini-batch.
-        omega: relaxation ω > 0 of the hidden layers' weights; however large it is, no rate exceeds 1.
+        omega: relaxation ω > 0 of the hidden layers' weights; however large it is, no rate exceeds 1, in
+            convolutions 2.
         output_omega: the same for the output's weights; small, to leave something to the hidden layers.
         code_damping: μ > 0, relative to the mean diagonal of WᵀW.
         damping: δ > 0, relative to the mean variance c̄ of a layer's inputs.
@@ -266,7 +271,8 @@ class JacobiTrainer:
         omega = self.config.omega if hidden else self.config.output_omega
         root = self.activity[i].sqrt() if hidden else torch.ones_like(self.share)
         h = marchenko_pastur(root, self.metrics[i].dimension, rows)
-        return (omega / h).clamp_max(1.0) * self.share * self.decay
+        most = PATCHES_MOST if self.layers[i].positions > 1 else 1.0
+        return (omega / h).clamp_max(most) * self.share * self.decay
 
     def _prepare(self) -> None:
         """Whiten the inputs, start the weights in that basis, and the codes' statistics.
