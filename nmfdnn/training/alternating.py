@@ -44,7 +44,7 @@ from .common import (
 
 INPUT_FACTORS = ("full", "batch")
 
-ROWS_FACTORED = 100_000
+ROWS_FACTORED = 20_000
 """Rows of the inputs that are factored at once, at most; more are taken in parts, which needs less memory."""
 
 
