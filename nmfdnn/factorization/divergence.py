@@ -11,7 +11,7 @@ from torch import Tensor
 
 from .. import parallel
 from .inputs import Pair
-from .objective import Objective
+from .objective import Objective, floor
 from .penalty import Penalty
 
 
@@ -42,11 +42,10 @@ def _ratios(objective: Objective, B: Tensor) -> tuple[Tensor, Tensor | None]:
     VA, V = objective.known, objective.V
     if objective.beta == 2:
         return VA, B if V is None else B.mul_(V)
-    # Where B is zero no part has an entry that could change it.
-    zero = B < torch.finfo(B.dtype).tiny
+    B.clamp_min_(floor(B.dtype, objective.beta))
     if objective.beta == 1:
-        return (VA / B).masked_fill_(zero, 0), V
-    inverse = B.reciprocal_().masked_fill_(zero, 0)
+        return VA / B, V
+    inverse = B.reciprocal_()
     return VA * inverse * inverse, inverse if V is None else inverse * V
 
 
@@ -54,7 +53,8 @@ def _moved(F: Tensor, C: Tensor, D: Tensor, penalty: Penalty, beta: int, parts: 
     """F ∘ (C/(D + λ₁ + λ₂F))^γ; `parts` is the dimension of F along which the parts lie."""
     if penalty:
         D = D + penalty.l1 + penalty.l2 * F
-    ratio = C / D.clamp_min(torch.finfo(F.dtype).tiny)
+    # Beyond the largest number it would make NaN of zeros, which no update changes.
+    ratio = (C / D.clamp_min(torch.finfo(F.dtype).tiny)).clamp_max_(torch.finfo(F.dtype).max)
     exponent = 1 / (3 - beta) if penalty.l2 > 0 else 0.5 if beta == 0 else 1
     F = F * (ratio if exponent == 1 else ratio.pow(exponent))
     # Entries on their way to zero would become denormal numbers, which slow every later product on a CPU.

@@ -28,7 +28,7 @@ class Objective:
 
     d₂(a | b) = ½(a − b)², d₁ = a log(a/b) − a + b with 0 log 0 = 0 (Kullback & Leibler) and d₀ = a/b −
     log(a/b) − 1 (Itakura & Saito): d_β(ca | cb) = c^β d_β(a | b). For β < 2 an entry of ẐW counts as no less
-    than the least normal number of its type.
+    than `floor`.
 
     Attributes:
         A: data, zero where V is.
@@ -59,7 +59,7 @@ class Objective:
         if self.beta == 2:
             R = fit.sub_(A)
             return half_square(R if V is None else R.mul_(self._root))
-        ratio = A / fit.clamp_min(torch.finfo(fit.dtype).tiny)
+        ratio = A / fit.clamp_min(floor(fit.dtype, self.beta))
         D = torch.xlogy(A, ratio).sub_(A).add_(fit) if self.beta == 1 else ratio.sub(ratio.log()).sub_(1)
         if V is not None:
             D = D.mul_(V).where(V > 0, 0.0)  # zeros of A where V is zero may have made NaN
@@ -105,6 +105,11 @@ class Objective:
     def _unknown(self) -> Tensor:
         assert self.V is not None
         return 1 - self.V
+
+
+def floor(dtype: torch.dtype, beta: int) -> float:
+    """The least b for which a/b^(2 − β) is finite, a of order one."""
+    return torch.finfo(dtype).tiny ** (1 / (2 - beta))
 
 
 def means(A: Tensor, V: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -345,6 +345,25 @@ def test_zeros_in_the_data(beta, put, rng, dtype):
         assert float(fit[:, 2].max()) < 1e-6
 
 
+@pytest.mark.parametrize("beta", [0, 1, 2])
+def test_what_decays_becomes_zero_before_it_is_a_denormal_number(beta, put):
+    """Two blocks: what a part has of the other block goes to zero by a factor at each iteration."""
+    A = put(np.kron(np.eye(2), np.ones((4, 3))) + 1e-30, torch.float32)
+    weights = A > 0.5 if beta == 0 else torch.ones_like(A) + (A > 0.5)
+    result = nmf(
+        A,
+        2,
+        beta=beta,
+        weights=weights,
+        update="multiplicative",
+        start="random",
+        stopping=Stopping(3000, 0, 500),
+    )
+    for F in (result.Z, result.W):
+        assert ((F == 0) | (F > 1e-25)).all()
+    assert beta == 0 or (result.Z == 0).any()
+
+
 @pytest.mark.parametrize("function", [nmf, semi_nmf])
 def test_no_penalty_is_none_bit_for_bit(function, put, rng, dtype):
     A = put(data(rng), dtype)
