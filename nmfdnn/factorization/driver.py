@@ -12,6 +12,7 @@ from torch import Tensor
 from .. import parallel
 from ..errors import ConfigError, NotFiniteError, require, require_whole
 from .inputs import Pair, Units
+from .sparse import Sparse
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,7 @@ class Stopping:
 
 
 def iterate(
-    A: Tensor,
+    A: Tensor | Sparse,
     start: Pair,
     step: Callable[[Pair], Pair],
     fit: Callable[[Pair], Tensor],
@@ -75,7 +76,7 @@ def iterate(
 ) -> Result:
     """Repeat `step` from `start` until `stopping` says so, for the objective ½‖A − fit(Z, W)‖².
 
-    What `fit` returns is overwritten.
+    What `fit` returns is overwritten. For a `Sparse` A it is not asked: the fit is ZW, or ẐW with a bias.
 
     A and the start are in `units`, what is returned or handed to a callback is in the user's. An iteration
     whose objective is not finite ends the run as "diverged", so nothing that was computed is lost.
@@ -86,6 +87,8 @@ def iterate(
     units = units or Units()
 
     def objective(pair: Pair) -> float:
+        if isinstance(A, Sparse):
+            return float(A.half_distance(pair.Z, pair.W))
         return float(half_square(fit(pair).sub_(A)))
 
     def user(value: float) -> float:
@@ -96,7 +99,8 @@ def iterate(
         raise ConfigError(
             "the objective is not finite at the start: Z or W is too large for the data, scale it down"
         )
-    size, eps = float(half_square(A)), torch.finfo(A.dtype).eps
+    size = float(A.half_square() if isinstance(A, Sparse) else half_square(A))
+    eps, floor = torch.finfo(A.dtype).eps, A.rounding * size if isinstance(A, Sparse) else 0.0
     least, best, seen = math.inf if ridge else values[0], start, 0
     pair, done, ended = start, 0, "max_iterations"
     while done < stopping.max_iterations:
@@ -112,7 +116,7 @@ def iterate(
             break
         done += block
         values.append(value)
-        rounding = eps * math.sqrt(size * value)
+        rounding = max(floor, eps * math.sqrt(size * value))
         settled = value <= least + rounding and -rounding <= values[-2] - value <= stopping.tolerance * size
         if value <= least:
             least, best, seen = value, pair, done

@@ -18,6 +18,7 @@ from ..kernels.coordinates import coordinate_descent
 from .accelerated import AcceleratedHALS
 from .driver import Result, Stopping, iterate
 from .inputs import Pair, Units, check_matrix, source, two, unit
+from .sparse import given
 from .starts import sample, starting_pair
 
 UPDATES = ("multiplicative", "hals")
@@ -44,7 +45,8 @@ def nmf(
     """Nonnegative factors Z (n × rank), W (rank × m) with A ≈ ZW.
 
     Args:
-        A: n × m, nonnegative, in any unit: c²A gives the factors of A times c.
+        A: n × m, nonnegative, in any unit: c²A gives the factors of A times c. Dense, or sparse of
+            torch or SciPy (COO, CSR or CSC): never made dense, see `sparse`.
         rank: number of parts k ≥ 1.
         update: "accelerated" (HALS with several sweeps on each product, extrapolated; Gillis & Glineur 2012,
             Ang & Gillis 2019), "hals" (Cichocki & Phan 2009) or "multiplicative" (Lee & Seung 2001).
@@ -66,7 +68,7 @@ def nmf(
     Raises:
         ConfigError: A is not a finite nonnegative matrix, or an argument is outside its range.
     """
-    check_matrix(A, negative="shift or clip it, or use semi_nmf, which allows them")
+    A = given(A, "shift or clip it, or use semi_nmf, which allows them")
     rank = require_whole(rank, "rank", 1)
     few = max(1000, 20 * rank) if subsample is None else require_whole(subsample, "subsample", 0)
     require(update in SOLVERS, "update", f"one of {', '.join(SOLVERS)}", update)

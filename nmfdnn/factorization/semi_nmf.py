@@ -19,6 +19,7 @@ from ..kernels.coordinates import coordinate_descent
 from ..linalg import check_method, cholesky, delta_floor, eigenvalue_bound, factor_unchecked, gram
 from .driver import Result, Stopping, iterate
 from .inputs import Pair, Units, check_matrix, source, two, unit
+from .sparse import given
 from .starts import semi_nonnegative, uniform
 
 UPDATES = ("exact", "multiplicative")
@@ -65,7 +66,8 @@ def semi_nmf(
     """Codes Z ≥ 0 (n × rank) and free weights W with A ≈ ẐW: W by least squares, then Z.
 
     Args:
-        A: n × m, any sign, in any unit: cA gives the same codes and c times the weights.
+        A: n × m, any sign, in any unit: cA gives the same codes and c times the weights. Dense, or sparse
+            of torch or SciPy: never made dense, see `sparse`.
         rank: number of codes k ≥ 1.
         bias: append a row to W that a column of ones multiplies.
         update: of the codes: "exact", a coordinate at a time (`exact_code_step`), the weights by Cholesky; or
@@ -87,7 +89,7 @@ def semi_nmf(
     Raises:
         ConfigError: A or the start is not finite or of another shape, or an argument is outside its range.
     """
-    check_matrix(A)
+    A = given(A)
     require(update in UPDATES, "update", f"one of {', '.join(UPDATES)}", update)
     regularisation = regularisation or Regularisation()
     remedy = "clip it at zero, because no step makes them nonnegative where they do not count"

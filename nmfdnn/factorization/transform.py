@@ -13,6 +13,7 @@ from ..kernels.coordinates import coordinate_descent
 from .driver import Result, Stopping, iterate
 from .inputs import Pair, Units, check_matrix, unit
 from .semi_nmf import affine, products, split_bias
+from .sparse import given
 
 SWEEPS = 10
 """In one iteration; the products are formed once for all."""
@@ -23,7 +24,7 @@ def transform(A: Tensor, W: Tensor, *, bias: bool = False, stopping: Stopping | 
     """Codes Z ≥ 0 (n × k) with A ≈ ẐW for the weights of an `nmf` or a `semi_nmf` of other rows.
 
     Args:
-        A: new rows, n × m, in the unit of those that W was fitted to.
+        A: new rows, n × m, dense or sparse, in the unit of those that W was fitted to.
         W: weights k × m, or (k + 1) × m with a bias, as in `Result.W`.
         bias: whether the last row of W is a bias.
         stopping: when to end; default: when ten sweeps over the codes no longer change the objective by
@@ -36,7 +37,7 @@ def transform(A: Tensor, W: Tensor, *, bias: bool = False, stopping: Stopping | 
     Raises:
         ConfigError: shapes that do not fit or values that are not finite.
     """
-    check_matrix(A)
+    A = given(A)
     check_matrix(W, "W", like=A)
     rank = len(W) - bias
     require(rank >= 1, "W", "of at least one row besides the bias", tuple(W.shape))

@@ -17,6 +17,7 @@ from nmfdnn.factorization import (
     Pair,
     Result,
     Stopping,
+    extrapolation,
     nmf,
     nonlinear_semi_nmf,
     semi_nmf,
@@ -209,7 +210,8 @@ class Waits(TorchDispatchMode):
         *(partial(nonlinear_semi_nmf, alternation=Latent(sign)) for sign in (True, False)),
     ],
 )
-def test_iterations_do_not_wait_for_the_device(function):
+def test_iterations_do_not_wait_for_the_device(function, monkeypatch):
+    monkeypatch.setattr(extrapolation, "on_host", lambda like: False)  # as on CUDA
     A = torch.rand(30, 12, generator=torch.Generator().manual_seed(0))
     counts = []
     for iterations in (10, 20):
@@ -217,3 +219,13 @@ def test_iterations_do_not_wait_for_the_device(function):
             function(A, 4, stopping=Stopping(iterations, 0, 20))
         counts.append(waits.count)
     assert counts[0] == counts[1] > 0
+
+
+@pytest.mark.parametrize("function", [partial(nmf, start="random"), nonlinear_semi_nmf])
+def test_numbers_on_the_host_and_on_the_device_are_the_same(function, monkeypatch):
+    A = torch.rand(30, 12, generator=torch.Generator().manual_seed(0))
+    here = function(A, 4, stopping=Stopping(40, 0))
+    monkeypatch.setattr(extrapolation, "on_host", lambda like: False)
+    there = function(A, 4, stopping=Stopping(40, 0))
+    assert torch.equal(here.Z, there.Z)
+    assert torch.equal(here.W, there.W)

@@ -35,6 +35,11 @@ def runs():
         f"nmf {update} {start}": (partial(nmf, update=update, start=start), A)
         for update in SOLVERS for start in ("random", "nndsvd", "nndsvda", "nndsvdar")
     }
+    def sparse(function, A, rank, **settings):
+        return function(A.to_sparse_csr(), rank, **settings)
+
+    cases["sparse nmf"] = (partial(sparse, partial(nmf, start="nndsvd", subsample=20)), A.where(A > 1, 0.0))
+    cases["sparse semi"] = (partial(sparse, partial(semi_nmf, bias=True)), signed)
     cases["nmf on a subsample"] = (partial(nmf, subsample=20), A)
     for bias in (False, True):
         for name, B in (("nonnegative", A), ("signed", signed)):
