@@ -6,9 +6,12 @@ function                                objective                         constr
 `nmf`                                   ½‖A − ZW‖²                        Z ≥ 0, W ≥ 0
 `semi_nmf`                              ½‖A − ZW‖²                        Z ≥ 0, W free
 `nonlinear_semi_nmf`                    ½‖A − f(ZW)‖², f = ReLU           Z ≥ 0 or free, W free
+`OnlineNMF`                             ½‖A − ZW‖² of a stream            Z ≥ 0, W ≥ 0
 `transform`                             ½‖A − ZW‖²                        W given, Z ≥ 0
 `nonlinear_least_squares`               ½‖B − f(AW)‖² or ½‖B − f(ZA)‖²    W free or Z ≥ 0
 ======================================  ================================  =====================
+
+`nmf`, `semi_nmf`, `OnlineNMF` and `transform` take sparse A too, and never make it dense (`sparse`).
 
 The same code runs in float32 and float64, on CPU and CUDA, without autograd, on data in any unit. Every
 function returns a `Result`; the single updates (`*_step`) are public for those who build their own
@@ -22,6 +25,7 @@ from .latent import Latent
 from .least_squares import code_step, nonlinear_least_squares, weight_factors, weight_step
 from .nmf import hals_step, multiplicative_step, nmf
 from .nonlinear_semi_nmf import Alternation, nonlinear_semi_nmf, nonlinear_semi_nmf_step
+from .online import OnlineNMF
 from .semi_nmf import (
     Regularisation,
     affine,
@@ -39,6 +43,7 @@ from .transform import transform
 __all__ = [
     "Alternation",
     "Latent",
+    "OnlineNMF",
     "Pair",
     "Regularisation",
     "Result",

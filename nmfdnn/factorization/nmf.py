@@ -98,12 +98,17 @@ def _start(A: Tensor, rank: int, start: str, few: int, generator: torch.Generato
     rows = sample(A, few, generator)
     if rows is None:
         return starting_pair(A, rank, start, generator)
+    W = fitted_weights(rows, rank, start, generator)
+    return Pair(coordinate_descent(A.new_zeros(rank, len(A)), W @ A.T, W @ W.T, 2 * SWEEPS).T, W)
+
+
+def fitted_weights(rows: Tensor, rank: int, start: str, generator: torch.Generator) -> Tensor:
+    """W (rank × m) fitted to some rows, which are of order one; other rows can use all of it."""
     pair = starting_pair(rows, rank, start, generator)
     W = iterate(rows, pair, AcceleratedHALS(rows, SWEEPS), lambda pair: pair.Z @ pair.W, FIRST).W
     # What these rows lack must not be lost to the others: zero codes and zero parts would keep each other.
     spread = torch.rand(W.shape, generator=generator, dtype=W.dtype, device=W.device)
-    W = torch.maximum(W, 0.02 * W.mean() * spread)
-    return Pair(coordinate_descent(A.new_zeros(rank, len(A)), W @ A.T, W @ W.T, 2 * SWEEPS).T, W)
+    return torch.maximum(W, 0.02 * W.mean() * spread)
 
 
 @torch.no_grad()
