@@ -82,11 +82,12 @@ def nmf(
         pair = _given_pair(A, rank, start)
         units = Units(u, _balance(pair) * math.sqrt(u))
         pair = units.inner(pair)
-    step = _step(A, update, kernels)
+    step = solver_step(A, update, kernels)
     return iterate(A, pair, step, lambda pair: pair.Z @ pair.W, stopping or Stopping(), units)
 
 
-def _step(A: Tensor, update: str, kernels: Kernels) -> Callable[[Pair], Pair]:
+def solver_step(A: Tensor, update: str, kernels: Kernels = REFERENCE) -> Callable[[Pair], Pair]:
+    """What takes a pair to the next, of one run: "accelerated" remembers its moves."""
     if update == "accelerated":
         return AcceleratedHALS(A, SWEEPS)
     step = multiplicative_step if update == "multiplicative" else hals_step
@@ -126,11 +127,11 @@ def multiplicative_step(A: Tensor, pair: Pair, kernels: Kernels = REFERENCE) -> 
 def hals_step(A: Tensor, pair: Pair, kernels: Kernels = REFERENCE) -> Pair:
     """One sweep of exact updates of each column of Z, then of each row of W (Cichocki & Phan 2009).
 
-    Plain tensors; `kernels` is not used.
+    `kernels` is not used.
     """
-    Z = coordinate_descent(pair.Z.T, pair.W @ A.T, pair.W @ pair.W.T, fused=False).T
+    Z = coordinate_descent(pair.Z.T, pair.W @ A.T, pair.W @ pair.W.T).T
     C, G = parallel.totals(Z.T @ A, Z.T @ Z)
-    return Pair(Z, coordinate_descent(pair.W, C, G, fused=False))
+    return Pair(Z, coordinate_descent(pair.W, C, G))
 
 
 def _given_pair(A: Tensor, rank: int, start: tuple[Tensor, Tensor]) -> Pair:

@@ -58,6 +58,8 @@ def runs():
     for name, (function, B) in cases.items():
         result = function(B[here], 4, stopping=few)
         found[name] = (result.Z, result.W, result.objective)
+    model = OnlineNMF(4, batch=30).fit([A[here]], 3)
+    found["online"] = (model.transform(A[here]).Z, model.W, model.objective)
     X = rand(4, 14)
     Z = rand(61, 4)
     for name, result in {
