@@ -82,12 +82,11 @@ def nmf(
         pair = _given_pair(A, rank, start)
         units = Units(u, _balance(pair) * math.sqrt(u))
         pair = units.inner(pair)
-    step = solver_step(A, update, kernels)
+    step = _step(A, update, kernels)
     return iterate(A, pair, step, lambda pair: pair.Z @ pair.W, stopping or Stopping(), units)
 
 
-def solver_step(A: Tensor, update: str, kernels: Kernels = REFERENCE) -> Callable[[Pair], Pair]:
-    """What takes a pair to the next, of one run: "accelerated" remembers its moves."""
+def _step(A: Tensor, update: str, kernels: Kernels) -> Callable[[Pair], Pair]:
     if update == "accelerated":
         return AcceleratedHALS(A, SWEEPS)
     step = multiplicative_step if update == "multiplicative" else hals_step

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 
 from ..errors import require
-from ..factorization import Pair, augmented, split_bias
-from ..factorization.nmf import SOLVERS, solver_step
+from ..factorization import Pair, augmented, hals_step, multiplicative_step, split_bias
+from ..factorization.nmf import UPDATES
 from ..kernels import REFERENCE, Kernels
 from ..linalg import factor
 from ..network import Layer, root_mean_square
@@ -42,7 +42,7 @@ class PretrainingConfig:
         outer_iterations: alternations of NMF and least squares per layer.
         nmf_iterations: NMF iterations in each alternation.
         lsq_iterations: nonlinear least-squares iterations in each alternation.
-        update: NMF update, "multiplicative" (the paper's), "hals" or "accelerated", see `factorization.nmf`.
+        update: NMF update, "multiplicative" (the paper's) or "hals".
         dtype: precision of the iterations, "float32" or "float64"; null takes that of the run. The inputs are
             factored, and the weights come out, in the precision of the run.
     """
@@ -60,7 +60,7 @@ class PretrainingConfig:
             require(getattr(self, key) >= 1, f"pretraining.{key}", "≥ 1", getattr(self, key))
         key = "pretraining.dtype"
         require(self.dtype in (None, *DTYPES), key, f"null or one of {', '.join(DTYPES)}", self.dtype)
-        require(self.update in SOLVERS, "pretraining.update", f"one of {', '.join(SOLVERS)}", self.update)
+        require(self.update in UPDATES, "pretraining.update", f"one of {', '.join(UPDATES)}", self.update)
 
 
 @dataclass(frozen=True)
@@ -128,6 +128,7 @@ def _autoencoder(
     generator: torch.Generator,
     kernels: Kernels,
 ) -> PretrainedLayer:
+    step = multiplicative_step if config.update == "multiplicative" else hals_step
     unit = root_mean_square(A)
     A = A / unit
     factors = factor(augmented(A, bias), method, delta)
@@ -143,10 +144,8 @@ def _autoencoder(
     norm = A.norm().clamp_min(torch.finfo(dtype).tiny)
     reconstruction = []
     for _ in range(config.outer_iterations):
-        step, pair = solver_step(target, config.update, kernels), Pair(Z, U)  # it may remember its moves
         for _ in range(config.nmf_iterations):
-            pair = step(pair)
-        Z, U = pair
+            Z, U = step(target, Pair(Z, U), kernels)
         for _ in range(config.lsq_iterations):
             C = C + P.T @ kernels.relu_residual(Z, P @ C)
         Z = (P @ C).relu_()

@@ -47,7 +47,7 @@ CASES: list[tuple[type, str, str, list[Any], str]] = [
         (PretrainingConfig, "pretraining", key, [0, -1], "≥ 1")
         for key in ("outer_iterations", "nmf_iterations", "lsq_iterations")
     ),
-    (PretrainingConfig, "pretraining", "update", ["als"], "one of accelerated, multiplicative, hals"),
+    (PretrainingConfig, "pretraining", "update", ["als"], "one of multiplicative, hals"),
 ]
 
 
