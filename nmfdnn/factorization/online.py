@@ -141,7 +141,6 @@ class OnlineNMF:
         else:
             few = A[: max(self.batch, 20 * self.rank)] / u
             W = fitted_weights(few, self.rank, self.start, source(self.generator, A.device))
-        self.generator = None  # has done its part, and a model without one can be pickled
         self._W, self.S, self.C = W, A.new_zeros(self.rank, self.rank), A.new_zeros(*W.shape)
 
     def _step(self, A: Any) -> Tensor:
