@@ -51,7 +51,7 @@ class OnlineNMF:
         Args:
             rank: number of parts k ≥ 1.
             forgetting: ≥ 0; 0 counts all rows alike. 3 leaves a row seen halfway an eighth.
-            batch: a block of more rows is taken in equal parts of at most this many, ≥ 1.
+            batch: a block of more rows is taken in equal parts of at most this many on each rank, ≥ 1.
             start: W (k × m) ≥ 0, or a start of `nmf`, from which W is fitted to the first rows, `batch` or
                 twenty times the rank. They should be like those that follow.
             generator: source of all randomness, which is that of the start; default a new one with seed 0.
