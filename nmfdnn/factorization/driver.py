@@ -118,7 +118,9 @@ def iterate(
 ) -> Result:
     """Repeat `step` from `start` until `stopping` says so, for `objective`; default `SquaredError(A, fit)`.
 
-    With an objective `fit` is not asked, and A may be `Sparse`. A and the start are in `units`, what is returned or handed to a callback is in the user's. An iteration
+    With an objective `fit` is not asked, and A may be `Sparse`.
+
+    A and the start are in `units`, what is returned or handed to a callback is in the user's. An iteration
     whose objective is not finite ends the run as "diverged", so nothing that was computed is lost.
 
     Raises:

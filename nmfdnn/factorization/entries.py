@@ -1,4 +1,4 @@
-"""Where data enter: dense or sparse, and which entries count how much: masks, weights, NaN for missing ones."""
+"""Where data enter: dense or sparse, and which entries count how much: masks, weights, NaN for no value."""
 
 from __future__ import annotations
 

@@ -52,7 +52,7 @@ class OnlineNMF:
         Args:
             rank: number of parts k ≥ 1.
             forgetting: ≥ 0; 0 counts all rows alike. 3 leaves a row seen halfway an eighth.
-            batch: a block of more rows is taken in equal parts of at most this many, ≥ 1.
+            batch: a block of more rows is taken in equal parts of at most this many on each rank, ≥ 1.
             start: W (k × m) ≥ 0, or a start of `nmf`, from which W is fitted to the first rows, `batch` or
                 twenty times the rank. They should be like those that follow.
             generator: source of all randomness, which is that of the start; default a new one with seed 0.
@@ -144,7 +144,6 @@ class OnlineNMF:
             draws = source(self.generator, A.device)
             pair = starting_pair(few, self.rank, self.start, draws)
             W = fitted_weights(objective(few), pair, draws)
-        self.generator = None  # has done its part, and a model without one can be pickled
         self._W, self.S, self.C = W, A.new_zeros(self.rank, self.rank), A.new_zeros(*W.shape)
 
     def _step(self, A: Any) -> Tensor:

@@ -79,8 +79,10 @@ def runs():
         found[name] = (result.Z, result.W, result.objective)
     choice = choose_rank(A[here], (2, 3), folds=2, stopping=few)
     found["choice"] = (A[here, :2], choice.errors, [float(choice.rank)])
-    model = OnlineNMF(4, batch=30).fit([A[here]], 3)
+    model = OnlineNMF(4).fit([A[here]], 3)
     found["online"] = (model.transform(A[here]).Z, model.W, model.objective)
+    # Ranks cut their rows into as many parts, however many rows they have; such parts are other batches.
+    assert parallel.agree(str(OnlineNMF(4, batch=20).fit([A[here]]).objective))
     X = rand(4, 14)
     Z = rand(61, 4)
     for name, result in {

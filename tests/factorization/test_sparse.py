@@ -152,10 +152,15 @@ def test_an_exact_fit_is_seen_to_the_precision_that_is_promised(put, rng, dtype)
     """½‖A − ZW‖² is known to 1e-15‖A‖², in both types: no cancellation in float32."""
     Z, W = (rng.random(s) * (rng.random(s) < 0.3) for s in ((300, 4), (4, 60)))
     A = put(Z @ W, dtype)
+    S, size = given(A.to_sparse_csr()), float(A.double().square().sum())
+    for far in (1.0, 1 + 1e-4, 1 - 1e-4):
+        near = put(far * Z, dtype)
+        expected = 0.5 * float((A.double() - near.double() @ put(W, dtype).double()).square().sum())
+        assert abs(float(S.half_distance(near, put(W, dtype))) - expected) < S.rounding * size
     result = nmf(A.to_sparse_csr(), 4, start=(put(Z, dtype), put(W, dtype)), stopping=Stopping(100, 1e-9, 1))
     # In float32 the data themselves are rounded: Z, W and each entry by ε/2.
     limit = 1e-13 if dtype == torch.float32 else 1e-15
-    assert 0 <= result.objective[0] < limit * float(A.square().sum())
+    assert 0 <= result.objective[0] < limit * size
     assert (result.ended, result.iterations < 100) == ("converged", True)
 
 
