@@ -1,36 +1,54 @@
 """Factorizations against their peers: seconds until the objective is near the best that anyone reached.
 
-`python benchmarks/factorization.py OUT [--threads 1] [--starts 5] [--only mnist] [--large]` prints Markdown
-tables and draws OUT/factorization.png. All start from the same random factors, in float32; the methods take
-turns, so that a change of the machine's load meets all. The clock (CPU time on one thread, else wall time)
-stands still while the objective is taken from outside. Peers that are not installed are left out:
-`pip install --no-deps torchnmf nmf-torch tensorly`.
+`python benchmarks/factorization.py OUT [--threads 1] [--starts 5] [--rows mnist] [--tables]` runs the rows
+whose name has this in it, prints Markdown tables of all that OUT has by then and draws OUT/factorization.png.
+What was measured for a row and a start lies in OUT and is not measured again, so a run may be cut and goes
+on. All methods start from the same random factors, in float32, and take turns, so that a change of the
+machine's load meets all. The clock (CPU time on one thread, else wall time) stands still while the objective
+is taken from outside. Peers that are not installed are left out: `pip install --no-deps torchnmf nmf-torch
+tensorly nimfa`. On sparse data only those are asked that do not make them dense.
 """
 
 from __future__ import annotations
 
 import argparse
 import importlib.util
+import json
 import math
 import statistics
+import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
+import scipy.sparse
 import torch
-from sklearn.decomposition import non_negative_factorization
+from sklearn.decomposition import MiniBatchNMF, non_negative_factorization
 from torch import Tensor
 
 from nmfdnn.data import MNIST, FashionMNIST, load
-from nmfdnn.factorization import Alternation, Pair, Stopping, nmf, nonlinear_semi_nmf, semi_nmf
+from nmfdnn.factorization import (
+    Alternation,
+    Latent,
+    OnlineNMF,
+    Pair,
+    Stopping,
+    nmf,
+    nonlinear_semi_nmf,
+    semi_nmf,
+    transform,
+)
+from nmfdnn.factorization.nmf import SWEEPS
+from nmfdnn.factorization.sparse import Sparse, given
 
 Curve = list[tuple[float, float]]
 Factors = tuple[Tensor, Tensor]
-Peer = Callable[[Tensor, Tensor, Tensor], Iterator[Factors]]
+Peer = Callable[[Any, Tensor, Tensor], Iterator[Factors]]
 """(A, Z, W) to the factors after some iterations, after some more, …"""
 
 clock = time.process_time
@@ -39,8 +57,8 @@ clock = time.process_time
 def scikit_learn(solver: str) -> Peer:
     """Ten iterations at a time: neither solver has a memory."""
 
-    def run(A: Tensor, Z: Tensor, W: Tensor) -> Iterator[Factors]:
-        X, z, w = A.numpy(), Z.numpy().copy(), W.numpy().copy()
+    def run(A: Any, Z: Tensor, W: Tensor) -> Iterator[Factors]:
+        X, z, w = A.numpy() if isinstance(A, Tensor) else A, Z.numpy().copy(), W.numpy().copy()
         settings: dict[str, Any] = {"init": "custom", "solver": solver, "max_iter": 10, "tol": 0}
         while True:
             z, w, _ = non_negative_factorization(X, z, w, n_components=len(w), **settings)
@@ -91,6 +109,19 @@ def tensorly(A: Tensor, Z: Tensor, W: Tensor) -> Iterator[Factors]:
         yield torch.from_numpy(z), torch.from_numpy(w)
 
 
+def nimfa(A: Tensor, Z: Tensor, W: Tensor) -> Iterator[Factors]:
+    """Multiplicative updates, ten at a time."""
+    vars(np).setdefault("mat", np.asmatrix)  # which it calls, and NumPy 2 no longer has
+    import nimfa
+
+    z, w = Z.double().numpy(), W.double().numpy()
+    settings: dict[str, Any] = {"seed": None, "rank": len(W), "max_iter": 10, "update": "euclidean"}
+    while True:
+        found = nimfa.Nmf(A.double().numpy(), W=z, H=w, objective="fro", **settings)()
+        z, w = np.asarray(found.basis()), np.asarray(found.coef())
+        yield torch.from_numpy(z).float(), torch.from_numpy(w).float()
+
+
 PEERS: dict[str, tuple[str, Peer]] = {
     "scikit-learn cd": ("sklearn", scikit_learn("cd")),
     "scikit-learn mu": ("sklearn", scikit_learn("mu")),
@@ -98,22 +129,25 @@ PEERS: dict[str, tuple[str, Peer]] = {
     "nmf-torch HALS": ("nmf", nmf_torch("NMFBatchHALS")),
     "nmf-torch BPP": ("nmf", nmf_torch("NMFBatchNnlsBpp")),
     "tensorly HALS": ("tensorly", tensorly),
+    "nimfa": ("nimfa", nimfa),
 }
 
 
-def value(A: Tensor, fit: Tensor) -> float:
-    """½‖A − fit‖²."""
-    return 0.5 * float(torch.linalg.vector_norm(fit - A, dim=1).double().square().sum())
+def value(A: Any, Z: Tensor, W: Tensor) -> float:
+    """½‖A − ZW‖², of a `Sparse` A too."""
+    if isinstance(A, Sparse):
+        return float(A.half_distance(Z, W))
+    return 0.5 * float(torch.linalg.vector_norm(Z @ W - A, dim=1).double().square().sum())
 
 
-def watched(A: Tensor, factors: Iterator[Factors], budget: float) -> Curve:
+def watched(A: Any, factors: Iterator[Factors], budget: float) -> Curve:
     """The objective against seconds, for `budget` seconds; A's factors before the first."""
     curve, spent = [], 0.0
     while spent < budget:
         begin = clock()
         Z, W = next(factors)
         spent += clock() - begin
-        curve.append((spent, value(A, Z @ W)))
+        curve.append((spent, value(A, Z, W)))
     return curve
 
 
@@ -130,22 +164,78 @@ def ours(function: Callable[..., object], budget: float, check: int = 5, **setti
     return curve
 
 
-def race(A: Tensor, rank: int, seed: int, budget: float) -> dict[str, Curve]:
+def race(A: Any, rank: int, seed: int, budget: float) -> dict[str, Curve]:
     """All methods from one random start."""
     g = torch.Generator().manual_seed(seed)
-    size = 2 * (A.mean() / rank).sqrt()
-    Z, W = torch.rand(len(A), rank, generator=g) * size, torch.rand(rank, A.shape[1], generator=g) * size
+    n, m = A.shape
+    size = 2 * math.sqrt(float(A.mean()) / rank)
+    Z, W = torch.rand(n, rank, generator=g) * size, torch.rand(rank, m, generator=g) * size
+    dense = isinstance(A, Tensor)
+    seen = given(A)
     curves = {
-        name: watched(A, peer(A, Z, W), budget)
+        name: watched(seen, peer(A, Z, W), budget)
         for name, (module, peer) in PEERS.items()
-        if importlib.util.find_spec(module)
+        if importlib.util.find_spec(module) and (dense or module == "sklearn")
     }
-    given: dict[str, Any] = {"A": A, "rank": rank}
+    settings: dict[str, Any] = {"A": A, "rank": rank}
     for update in ("accelerated", "hals", "multiplicative"):
-        curves[f"nmfdnn {update}"] = ours(nmf, budget, start=(Z, W), update=update, **given)
+        curves[f"nmfdnn {update}"] = ours(nmf, budget, start=(Z, W), update=update, **settings)
     g.manual_seed(seed)
-    curves["nmfdnn, subsample first"] = ours(nmf, budget, start="random", generator=g, **given)
+    curves["nmfdnn, subsample first"] = ours(nmf, budget, start="random", generator=g, **settings)
     return curves
+
+
+def signs(function: Callable[..., object], old: dict[str, Any]) -> Callable[..., dict[str, Curve]]:
+    """Semi-NMF or nonlinear semi-NMF: this library's default against the papers' updates."""
+
+    def run(A: Tensor, rank: int, seed: int, budget: float) -> dict[str, Curve]:
+        draws = [torch.Generator().manual_seed(seed) for _ in range(2)]
+        given: dict[str, Any] = {"A": A, "rank": rank}
+        return {
+            "the papers'": ours(function, budget, generator=draws[0], **old, **given),
+            "nmfdnn default": ours(function, budget, 1, generator=draws[1], **given),
+        }
+
+    return run
+
+
+def online(A: Tensor, rank: int, seed: int, budget: float) -> dict[str, Curve]:
+    """Passes over a stream of blocks of 1,000 rows; what W is worth is told by exact codes of all rows."""
+    order = torch.randperm(len(A), generator=torch.Generator().manual_seed(seed))
+    blocks = A[order].split(1000)
+
+    def fit(function: Callable[[Tensor], object], parts: Callable[[], Tensor]) -> Curve:
+        curve, spent = [], 0.0
+        while spent < budget:
+            begin = clock()
+            for block in blocks:
+                function(block)
+            spent += clock() - begin
+            curve.append((spent, transform(A, parts(), stopping=Stopping(30, 1e-5, 2)).objective[-1]))
+        return curve
+
+    own = OnlineNMF(rank, generator=torch.Generator().manual_seed(seed))
+    peer = MiniBatchNMF(rank, init="nndsvda", random_state=seed)
+    return {
+        "nmfdnn OnlineNMF": fit(own.partial_fit, lambda: own.W),
+        "scikit-learn MiniBatchNMF": fit(
+            lambda block: peer.partial_fit(block.numpy()),
+            lambda: torch.from_numpy(peer.components_.astype(np.float32)),
+        ),
+    }
+
+
+def recovery(A: Tensor, rank: int, seed: int, _budget: float) -> dict[str, Curve]:
+    """The maximal error of a fit to the identity, in the place of the objective."""
+    found = {}
+    for name, how in (("nmfdnn default", Latent()), ("the papers'", Alternation())):
+        begin = clock()
+        g = torch.Generator().manual_seed(seed)
+        stopping = Stopping(10_000, 0, 100, lambda _i, _pair, value: value < 1e-12)
+        result = nonlinear_semi_nmf(A, rank, alternation=how, generator=g, stopping=stopping)
+        error = float((A - (result.Z @ result.W).relu()).abs().max())
+        found[name] = [(clock() - begin, error)]
+    return found
 
 
 def reached(curve: Curve, limit: float) -> float:
@@ -153,9 +243,12 @@ def reached(curve: Curve, limit: float) -> float:
     return next((seconds for seconds, value in curve if value <= limit), math.inf)
 
 
-def row(name: str, races: list[dict[str, Curve]]) -> None:
+def table(name: str, races: list[dict[str, Curve]], ceiling: str) -> None:
     """Print medians of seconds to within 1 % and 0.1 % of the best of each start."""
-    print(f"\n**{name}**, {len(races)} starts\n\n| method | 1 % | 0.1 % | end, % above |\n|---|---|---|---|")
+    print(
+        f"\n**{name}**, {len(races)} starts{ceiling}\n\n| method | 1 % | 0.1 % | end, % above |\n"
+        "|---|---|---|---|"
+    )
     best = [min(v for curve in curves.values() for _, v in curve) for curves in races]
     for method in races[0]:
         times = [
@@ -169,6 +262,57 @@ def row(name: str, races: list[dict[str, Curve]]) -> None:
         )
         shown = " | ".join("–" if math.isinf(t) else f"{t:.3f}" for t in times)
         print(f"| {method} | {shown} | {100 * end:.2f} |", flush=True)
+
+
+def goal_table(name: str, races: list[dict[str, Curve]], _ceiling: str) -> None:
+    """Print when the default is where the papers' updates end."""
+    found = []
+    for curves in races:
+        paper, own = curves["the papers'"], curves["nmfdnn default"]
+        goal = min(v for _, v in paper)
+        found.append((goal, reached(own, goal), reached(paper, goal), min(v for _, v in own)))
+    goal, time_own, time_paper, end = (statistics.median(values) for values in zip(*found, strict=True))
+    print(
+        f"\n**{name}**, {len(races)} starts: the papers' updates end at {goal:.0f} after {time_paper:.2f} s,"
+    )
+    print(
+        f"the default passes that after {time_own:.3f} s ({time_paper / time_own:.0f} ×), ends at {end:.0f}"
+    )
+
+
+def recovery_table(name: str, races: list[dict[str, Curve]], _ceiling: str) -> None:
+    """Print from how many starts the factors are found."""
+    print(f"\n**{name}**")
+    for method in races[0]:
+        errors = [curves[method][-1][1] for curves in races]
+        good = sum(error < 1e-4 for error in errors)
+        print(f"- {method}: {good} of {len(races)} starts, maximal error {statistics.median(errors):.0e}")
+
+
+def share(A: Any, rank: int) -> str:
+    """Rate of the accelerated iterations, in the rate of the machine's own products of large matrices."""
+    g = torch.Generator().manual_seed(0)
+    (n, m), X = A.shape, torch.rand(2000, 2000, generator=g)
+    start = torch.rand(n, rank, generator=g), torch.rand(rank, m, generator=g)
+
+    def seconds(iterations: int) -> float:
+        begin = clock()
+        nmf(A, rank, start=start, stopping=Stopping(iterations, 0, 10**6))
+        return clock() - begin
+
+    def product() -> float:
+        begin = clock()
+        X @ X
+        return clock() - begin
+
+    many = max(5, min(200, int(3e11 / (4 * n * m * rank))))
+    each = min(seconds(many) - seconds(0) for _ in range(3)) / many
+    sweeps = [max(1, min(SWEEPS, length // rank)) for length in (m, n)]
+    entries = n * m if isinstance(A, Tensor) else A.nnz
+    # The products with A, two Gram matrices, the sweeps, and the objective's one product.
+    work = 4 * entries * rank + 2 * rank**2 * (n + m + sweeps[0] * n + sweeps[1] * m + m)
+    peak = 2 * 2000**3 / min(product() for _ in range(5))
+    return f"; {work / each / 1e9:.0f} of {peak / 1e9:.0f} GFLOP/s, {100 * work / each / peak:.0f} %"
 
 
 def planted(n: int, m: int, rank: int, seed: int = 5) -> Tensor:
@@ -185,51 +329,71 @@ def pictures(config: MNIST | FashionMNIST) -> Tensor:
     return next(load(config, seed=0, device=cpu, dtype=torch.float32).train.passes()).X
 
 
-def problems(large: bool) -> dict[str, tuple[Callable[[], Tensor], int, float]]:
-    """Data, rank and seconds for each method."""
-    mnist = MNIST(train_samples=5000, validation=0.0)
-    fashion = FashionMNIST(train_samples=20000, validation=0.0)
-    found: dict[str, tuple[Callable[[], Tensor], int, float]] = {
-        "small 500 × 100, r = 10": (lambda: planted(500, 100, 10), 10, 0.4),
-        "mnist 5,000 × 784, r = 20": (lambda: pictures(mnist), 20, 2.0),
-        "mnist 5,000 × 784, r = 100": (lambda: pictures(mnist), 100, 10.0),
-        "fashion 20,000 × 784, r = 20": (lambda: pictures(fashion), 20, 5.0),
-        "planted 20,000 × 1,000, r = 50": (lambda: planted(20000, 1000, 50), 50, 6.0),
+def text(n: int = 20_000, m: int = 10_000, words: int = 50, topics: int = 50) -> Any:
+    """Counts of words in n documents of a few topics each, frequent words shared: about 0.6 % of entries."""
+    rng = np.random.default_rng(5)
+    common = 1 / np.arange(1, m + 1) ** 0.9
+    chances = np.stack([common * rng.gamma(0.05, size=m) for _ in range(topics)]).cumsum(1)
+    drawn = int(1.45 * words)
+    mixture = rng.dirichlet(np.full(topics, 0.1), size=n).cumsum(1)
+    topic = (rng.random((n, drawn, 1)) > mixture[:, None]).sum(2).clip(0, topics - 1)
+    word = np.empty((n, drawn), np.int64)
+    for k, chance in enumerate(chances / chances[:, -1:]):
+        here = topic == k
+        word[here] = np.searchsorted(chance, rng.random(here.sum())).clip(0, m - 1)
+    rows = np.repeat(np.arange(n), drawn)
+    A = scipy.sparse.coo_array((np.ones(n * drawn, np.float32), (rows, word.ravel())), (n, m)).tocsr()
+    A.sum_duplicates()
+    return A
+
+
+@dataclass(frozen=True)
+class Row:
+    """Data, rank, seconds for each method; who runs, and how it is told."""
+
+    data: Callable[[], Any]
+    rank: int
+    budget: float
+    run: Callable[..., dict[str, Curve]] = race
+    show: Callable[[str, list[dict[str, Curve]], str], None] = table
+
+
+def problems() -> dict[str, Row]:
+    """All rows by name."""
+
+    def mnist() -> Tensor:
+        return pictures(MNIST(train_samples=5000, validation=0.0))
+
+    def fashion(n: int) -> Callable[[], Tensor]:
+        return lambda: pictures(FashionMNIST(train_samples=n, validation=0.0))
+
+    semi = signs(semi_nmf, {"update": "multiplicative"})
+    nonlinear = signs(nonlinear_semi_nmf, {"alternation": Alternation()})
+    return {
+        "small 500 × 100, r = 10": Row(lambda: planted(500, 100, 10), 10, 0.4),
+        "mnist 5,000 × 784, r = 20": Row(mnist, 20, 2.0),
+        "mnist 5,000 × 784, r = 100": Row(mnist, 100, 10.0),
+        "fashion 20,000 × 784, r = 20": Row(fashion(20_000), 20, 5.0),
+        "planted 20,000 × 1,000, r = 50": Row(lambda: planted(20_000, 1000, 50), 50, 6.0),
+        "text 20,000 × 10,000, r = 50": Row(text, 50, 15.0),
+        "semi-NMF, mnist 5,000 × 784, r = 100": Row(mnist, 100, 5.0, semi, goal_table),
+        "nonlinear semi-NMF, mnist 5,000 × 784, r = 100": Row(mnist, 100, 5.0, nonlinear, goal_table),
+        "nonlinear semi-NMF of the identity, 11 × 11, r = 6": Row(
+            lambda: torch.eye(11, dtype=torch.float64), 6, 0, recovery, recovery_table
+        ),
+        "stream, fashion 20,000 × 784, r = 20": Row(fashion(20_000), 20, 3.0, online),
+        "large, fashion 60,000 × 784, r = 20": Row(fashion(60_000), 20, 20.0),
+        "large, fashion 60,000 × 784, r = 100": Row(fashion(60_000), 100, 60.0),
+        "large, fashion 60,000 × 784, r = 500": Row(fashion(60_000), 500, 300.0),
     }
-    if large:
-        whole = FashionMNIST(train_samples=60000, validation=0.0)
-        for rank, budget in ((20, 20.0), (100, 60.0), (500, 300.0)):
-            found[f"fashion 60,000 × 784, r = {rank}"] = (lambda: pictures(whole), rank, budget)
-    return found
-
-
-def without_signs(A: Tensor, rank: int, starts: int, budget: float) -> None:
-    """Semi-NMF and nonlinear semi-NMF: this library's defaults against the papers' updates."""
-    print(
-        f"\n| {len(A)} × {A.shape[1]}, r = {rank} | end of the paper's | reached after, s | ratio | own end |"
-    )
-    print("|---|---|---|---|---|")
-    for function, old in (
-        (semi_nmf, {"update": "multiplicative"}),
-        (nonlinear_semi_nmf, {"alternation": Alternation()}),
-    ):
-        found = []
-        for seed in range(starts):
-            draws = [torch.Generator().manual_seed(seed) for _ in range(2)]
-            given: dict[str, Any] = {"A": A, "rank": rank}
-            paper = ours(function, budget, generator=draws[0], **old, **given)
-            own = ours(function, budget, 1, generator=draws[1], **given)
-            goal = min(v for _, v in paper)
-            found.append((goal, reached(own, goal), reached(paper, goal), min(v for _, v in own)))
-        goal, time_own, time_paper, end = (statistics.median(values) for values in zip(*found, strict=True))
-        ratio = time_paper / time_own
-        print(f"| {function.__name__} | {goal:.0f} | {time_own:.2f} | {ratio:.0f} | {end:.0f} |", flush=True)
 
 
 def draw(folder: Path, curves: dict[str, dict[str, Curve]]) -> None:
     """Objective above the best against seconds, a panel for each problem."""
-    figure, panels = plt.subplots(1, len(curves), figsize=(4 * len(curves), 3.4), squeeze=False)
-    for panel, (name, methods) in zip(panels[0], curves.items(), strict=True):
+    columns = min(4, len(curves))
+    lines = -(-len(curves) // columns)
+    figure, panels = plt.subplots(lines, columns, figsize=(4 * columns, 3.4 * lines), squeeze=False)
+    for panel, (name, methods) in zip(panels.flat, curves.items(), strict=False):
         best = min(v for curve in methods.values() for _, v in curve)
         for method, curve in methods.items():
             seconds, values = zip(*curve, strict=True)
@@ -237,38 +401,66 @@ def draw(folder: Path, curves: dict[str, dict[str, Curve]]) -> None:
             panel.loglog(seconds, np.array(values) / best - 1 + 1e-5, style, label=method, linewidth=1)
         panel.set_title(name, fontsize=8)
         panel.set_xlabel("seconds")
+        panel.legend(fontsize=5)
+    for panel in panels.flat[len(curves) :]:
+        panel.axis("off")
     panels[0, 0].set_ylabel("objective above the best, relative")
-    panels[0, -1].legend(fontsize=6)
     figure.tight_layout()
     figure.savefig(folder / "factorization.png", dpi=110)
 
 
+def measured(folder: Path, name: str, row: Row, options: argparse.Namespace) -> None:
+    """Run what OUT does not have yet of a row."""
+    slug = "".join(c if c.isalnum() else "_" for c in name)
+    missing = []
+    for seed in range(10 if row.run is recovery else options.starts):
+        place = folder / f"{slug}-{options.threads}-{seed}.json"
+        if not place.exists():
+            missing.append((seed, place))
+    if not missing:
+        return
+    A = row.data()
+    for seed, place in missing:
+        found: dict[str, Any] = {"row": name, "curves": row.run(A, row.rank, seed, row.budget)}
+        found["ceiling"] = share(A, row.rank) if row.run is race and seed == 0 else ""
+        place.write_text(json.dumps(found))
+        print(f"{name}, start {seed}: measured", file=sys.stderr, flush=True)
+
+
 def main() -> None:
-    """Print the tables, draw the figure."""
+    """Measure what is missing, print the tables, draw the figure."""
     global clock
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("out", type=Path)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--starts", type=int, default=5)
-    parser.add_argument("--only", default="", help="problems whose name has this in it")
-    parser.add_argument("--large", action="store_true", help="Fashion-MNIST, 60,000 samples, too")
+    parser.add_argument("--rows", default="", help="measure rows whose name has this in it")
+    parser.add_argument("--tables", action="store_true", help="measure nothing")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     if options.threads > 1:
         clock = time.perf_counter
     warnings.filterwarnings("ignore")
     options.out.mkdir(parents=True, exist_ok=True)
+    rows = problems()
+    if not options.tables:
+        race(planted(50, 20, 2), 2, 0, 0.01)  # compiles and loads what is compiled and loaded at first use
+        for name, row in rows.items():
+            if options.rows in name:
+                measured(options.out, name, row, options)
     print(f"torch {torch.__version__}, {options.threads} threads, float32, {clock.__name__}")
-    shown = {}
-    race(planted(50, 20, 2), 2, 0, 0.01)  # compiles and loads what is compiled and loaded at first use
-    for name, (data, rank, budget) in problems(options.large).items():
-        if options.only in name:
-            A = data()
-            races = [race(A, rank, seed, budget) for seed in range(options.starts)]
-            row(name, races)
-            shown[name] = races[0]
-    if options.only in "semi":
-        without_signs(pictures(MNIST(train_samples=5000, validation=0.0)), 100, options.starts, 5.0)
+    found: dict[str, list[dict[str, Any]]] = {}
+    for place in sorted(options.out.glob(f"*-{options.threads}-*.json")):
+        start = json.loads(place.read_text())
+        found.setdefault(start["row"], []).append(start)
+    for name, row in rows.items():
+        if name in found:
+            row.show(name, [start["curves"] for start in found[name]], found[name][0]["ceiling"])
+    shown = {
+        name: found[name][0]["curves"]
+        for name, row in rows.items()
+        if name in found and row.run is not recovery
+    }
     if shown:
         draw(options.out, shown)
 

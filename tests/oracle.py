@@ -617,3 +617,19 @@ def in_units(W: list[Array], scales: list[float], bias: bool) -> list[Array]:
             rows[-1] = 1 / after
         found.append(rows[:, None] * w)
     return found
+
+
+def online_nmf(
+    blocks: list[Array], W: Array, forgetting: float, times: tuple[int, int]
+) -> tuple[Array, Array, Array]:
+    """W, S and C after all blocks; `times` are the sweeps over codes and over W."""
+    rows, codes = 0, []
+    for A in blocks:
+        rows += len(A)
+        codes.append((rows, A, sweeps(np.zeros((len(W), len(A))), W @ A.T, W @ W.T, times[0]).T))
+        # The row that was the s-th counts (s/n)^forgetting, s and n at the ends of blocks.
+        weights = [(seen / rows) ** forgetting for seen, _, _ in codes]
+        S = sum(w * Z.T @ Z for w, (_, _, Z) in zip(weights, codes, strict=True))
+        C = sum(w * Z.T @ B for w, (_, B, Z) in zip(weights, codes, strict=True))
+        W = sweeps(W, C, S, times[1])
+    return W, S, C

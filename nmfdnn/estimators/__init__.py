@@ -10,7 +10,7 @@
 ==========================  =======================================================================
 
 Samples are arrays, data frames, or tensors; what comes out is of the kind that went in (`set_output` chooses
-another).
+another). `NMF` and `SemiNMF` take sparse samples too, of SciPy or torch, and give dense codes.
 """
 
 from .autoencoder import NMFAutoencoder

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 from sklearn.base import BaseEstimator
-from sklearn.utils import check_random_state
+from sklearn.utils import Tags, check_random_state
 from sklearn.utils.validation import validate_data
 from torch import Tensor
 
@@ -24,10 +24,13 @@ class Estimator(BaseEstimator):
     device: str | torch.device | None
     dtype: str | None
     random_state: Any
+    sparse = False
+    """Whether samples may be sparse; they stay so."""
 
     def _samples(self, X: Any, *, reset: bool = False) -> Tensor:
         """Samples X (n × p, an array, data frame or tensor) on the device, in the type of the computation.
 
+        Where they are `sparse`, a sparse matrix of SciPy or torch becomes coordinates, each of them once.
         `reset` in `fit`, which finds out the number of features and their names.
 
         Raises:
@@ -36,13 +39,23 @@ class Estimator(BaseEstimator):
         if isinstance(X, Tensor):
             X = X.detach()
             require(X.ndim == 2 and min(X.shape) > 0, "X", "n × features", tuple(X.shape))
-            require(not (X.is_complex() or X.is_sparse), "X", "a dense tensor of real numbers", X.dtype)
-            if not torch.isfinite(X).all():
+            dense = X.layout == torch.strided
+            require(dense or self.sparse, "X", "dense: X.to_dense() is", X.layout)
+            require(not X.is_complex(), "X", "a tensor of real numbers", X.dtype)
+            X = X if dense else X.to_sparse_coo().coalesce()
+            if not torch.isfinite(stored(X)).all():
                 raise DataError("X holds NaN or infinity: fill them in or leave those samples out")
             validate_data(self, X, skip_check_array=True, reset=reset)
         else:
-            X = validate_data(self, X, reset=reset, dtype=[np.float64, np.float32])
-            X = torch.from_numpy(np.require(X, requirements=["C", "W"]))  # copies what torch cannot share
+            accepted = ["csr", "csc", "coo"] if self.sparse else False
+            X = validate_data(self, X, reset=reset, accept_sparse=accepted, dtype=[np.float64, np.float32])
+            if hasattr(X, "tocoo"):
+                X = X.tocoo()
+                places = torch.from_numpy(np.stack([X.row, X.col]))
+                values = torch.from_numpy(X.data)
+                X = torch.sparse_coo_tensor(places, values, X.shape, check_invariants=False).coalesce()
+            else:
+                X = torch.from_numpy(np.require(X, requirements=["C", "W"]))  # copies what torch cannot share
         return X.to(self._device(X), self._dtype(X))
 
     def _dtype(self, X: Tensor | np.ndarray) -> torch.dtype:
@@ -71,6 +84,11 @@ class Estimator(BaseEstimator):
         """One draw of `random_state`, for all that is random in a fit."""
         return int(check_random_state(self.random_state).randint(np.iinfo(np.int32).max))
 
+    def __sklearn_tags__(self) -> Tags:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.sparse = self.sparse
+        return tags
+
     def __getstate__(self) -> dict[str, Any]:
         state = {name: on_cpu(value) for name, value in super().__getstate__().items()}
         return {**state, "_nmfdnn_version": __version__}
@@ -85,6 +103,11 @@ class Estimator(BaseEstimator):
                 stacklevel=2,
             )
         super().__setstate__(state)
+
+
+def stored(X: Tensor) -> Tensor:
+    """The entries that a tensor holds: of coordinates, each of them once, those that are not left out."""
+    return X if X.layout == torch.strided else X.values()
 
 
 def on_cpu(value: Any) -> Any:

@@ -27,7 +27,7 @@ from ..factorization import (
     semi_nmf,
     transform,
 )
-from .base import Estimator, like
+from .base import Estimator, like, stored
 
 SETTLED = Stopping(max_iterations=100, tolerance=1e-12, check_every=5)
 """For codes of given components: a sample's must not depend on those of others that end the iteration."""
@@ -133,7 +133,8 @@ class NMF(Factorization):
         n_components_: k.
         n_iter_: iterations that the fit has taken.
 
-    `transform` solves min ½‖A − ZW‖² over Z ≥ 0 with W as it is, for the samples of the fit too.
+    `transform` solves min ½‖A − ZW‖² over Z ≥ 0 with W as it is, for the samples of the fit too. Samples may
+    be sparse, of SciPy or torch: they are never made dense, components and codes are.
 
     >>> import numpy as np
     >>> from nmfdnn.estimators import NMF
@@ -144,6 +145,8 @@ class NMF(Factorization):
     >>> Z.shape, bool(np.abs(A - model.inverse_transform(Z)).max() < 0.01)
     ((100, 3), True)
     """
+
+    sparse = True
 
     def __init__(
         self,
@@ -169,7 +172,7 @@ class NMF(Factorization):
         self.dtype = dtype
 
     def _factor(self, A: Tensor, rank: int, stopping: Stopping, generator: torch.Generator) -> Result:
-        if bool((A < 0).any()):
+        if bool((stored(A) < 0).any()):
             raise DataError(
                 "Negative values in data passed to NMF: shift or clip X, or use SemiNMF, which allows them"
             )
@@ -210,7 +213,7 @@ class SemiNMF(Factorization):
         n_components_: k.
         n_iter_: iterations that the fit has taken.
 
-    `transform` solves the problem in Z with the components as they are.
+    `transform` solves the problem in Z with the components as they are. Samples may be sparse, as for `NMF`.
 
     >>> import numpy as np
     >>> from nmfdnn.estimators import SemiNMF
@@ -219,6 +222,8 @@ class SemiNMF(Factorization):
     >>> Z.shape, bool((Z >= 0).all())
     ((50, 4), True)
     """
+
+    sparse = True
 
     def __init__(
         self,

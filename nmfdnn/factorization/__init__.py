@@ -6,6 +6,7 @@ function                                objective                         constr
 `nmf`                                   ½‖A − ZW‖² or ΣV d_β(A | ZW)      Z ≥ 0, W ≥ 0
 `semi_nmf`                              ½‖A − ZW‖² or ½ΣV(A − ZW)²        Z ≥ 0, W free
 `nonlinear_semi_nmf`                    ½‖A − f(ZW)‖², f = ReLU           Z ≥ 0 or free, W free
+`OnlineNMF`                             ½‖A − ZW‖² of a stream            Z ≥ 0, W ≥ 0
 `transform`                             ½‖A − ZW‖² or ΣV d_β(A | ZW)      W given, Z ≥ 0
 `nonlinear_transform`                   ½‖A − f(ZW)‖²                     W given, Z ≥ 0
 `nonlinear_least_squares`               ½‖B − f(AW)‖² or ½‖B − f(ZA)‖²    W free or Z ≥ 0
@@ -14,6 +15,9 @@ function                                objective                         constr
 V (n × m) are weights of entries, zero for what is missing; d_β is half the square (β = 2), Kullback &
 Leibler's divergence (1) or Itakura & Saito's (0); a `Penalty` adds l1 and l2 norms of Z and W. `choose_rank`
 finds k by entries that are held out.
+
+`nmf`, `semi_nmf`, `OnlineNMF` and `transform` take sparse A too, and never make it dense (`sparse`): with
+β = 2, and all entries counting alike.
 
 The same code runs in float32 and float64, on CPU and CUDA, without autograd, on data in any unit. Every
 function returns a `Result`; the single updates (`*_step`) are public for those who build their own
@@ -29,6 +33,7 @@ from .least_squares import code_step, nonlinear_least_squares, weight_factors, w
 from .nmf import hals_step, multiplicative_step, nmf
 from .nonlinear_semi_nmf import Alternation, nonlinear_semi_nmf, nonlinear_semi_nmf_step
 from .nonlinear_transform import nonlinear_transform
+from .online import OnlineNMF
 from .penalty import Penalty
 from .rank_choice import RankChoice, choose_rank
 from .semi_nmf import (
@@ -46,6 +51,7 @@ from .transform import transform
 __all__ = [
     "Alternation",
     "Latent",
+    "OnlineNMF",
     "Pair",
     "Penalty",
     "RankChoice",

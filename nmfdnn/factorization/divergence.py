@@ -11,7 +11,7 @@ from torch import Tensor
 
 from .. import parallel
 from .inputs import Pair
-from .objective import Objective, floor
+from .objective import Objective, smallest_fit
 from .penalty import Penalty
 
 
@@ -42,7 +42,7 @@ def _ratios(objective: Objective, B: Tensor) -> tuple[Tensor, Tensor | None]:
     VA, V = objective.known, objective.V
     if objective.beta == 2:
         return VA, B if V is None else B.mul_(V)
-    B.clamp_min_(floor(B.dtype, objective.beta))
+    B.clamp_min_(smallest_fit(B.dtype, objective.beta))
     if objective.beta == 1:
         return VA / B, V
     inverse = B.reciprocal_()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -75,6 +75,10 @@ class Objective(Protocol):
     def weight(self) -> float:
         """What the objective counts in beside that."""
 
+    @property
+    def floor(self) -> float:
+        """Least rounding of its values, in `size`."""
+
     def value(self, pair: Pair) -> Tensor:
         """The objective at a pair; 0-d, float64."""
 
@@ -90,6 +94,7 @@ class SquaredError:
     fit: Callable[[Pair], Tensor]
     beta: int = 2
     weight: float = 1.0
+    floor: float = 0.0
 
     def value(self, pair: Pair) -> Tensor:
         """See `Objective`."""
@@ -101,7 +106,7 @@ class SquaredError:
 
 
 def iterate(
-    A: Tensor,
+    A: Any,
     start: Pair,
     step: Callable[[Pair], Pair],
     fit: Callable[[Pair], Tensor],
@@ -112,6 +117,8 @@ def iterate(
     objective: Objective | None = None,
 ) -> Result:
     """Repeat `step` from `start` until `stopping` says so, for `objective`; default `SquaredError(A, fit)`.
+
+    With an objective `fit` is not asked, and A may be `Sparse`.
 
     A and the start are in `units`, what is returned or handed to a callback is in the user's. An iteration
     whose objective is not finite ends the run as "diverged", so nothing that was computed is lost.
@@ -130,6 +137,7 @@ def iterate(
             "the objective is not finite at the start: Z or W is too large for the data, scale it down"
         )
     size, eps = watched.size(), torch.finfo(A.dtype).eps
+    floor = watched.floor * size
     least, best, seen = math.inf if ridge else values[0], start, 0
     pair, done, ended = start, 0, "max_iterations"
     while done < stopping.max_iterations:
@@ -145,7 +153,7 @@ def iterate(
             break
         done += block
         values.append(value)
-        rounding = eps * (math.sqrt(size * value) if watched.beta == 2 else size)
+        rounding = max(floor, eps * (math.sqrt(size * value) if watched.beta == 2 else size))
         settled = value <= least + rounding and -rounding <= values[-2] - value <= stopping.tolerance * size
         if value <= least:
             least, best, seen = value, pair, done

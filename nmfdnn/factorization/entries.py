@@ -1,4 +1,4 @@
-"""Which entries of A count, and how much: masks, weights, and NaN for what is missing."""
+"""Where data enter: dense or sparse, and which entries count how much: masks, weights, NaN for no value."""
 
 from __future__ import annotations
 
@@ -11,26 +11,60 @@ from .. import parallel
 from ..errors import ConfigError, require
 from ..linalg import check_dense
 from .inputs import check_matrix
+from .objective import BETAS
+from .sparse import Sparse, given
 
 MISSING = ("nan",)
 REMEDY = "; missing='nan' leaves out those that are NaN"
 
 
-def entries(A: Tensor, weights: Any, missing: str | None) -> tuple[Tensor, Tensor | None, float]:
-    """A with zeros where nothing counts; V (n × m) in [0, 1], None where all count alike; what V counts in.
+def entries(
+    A: Any,
+    weights: Any = None,
+    missing: str | None = None,
+    beta: int = 2,
+    *,
+    negative: str | None = None,
+) -> tuple[Any, Tensor | None, float]:
+    """A as solvers take it; V (n × m) in [0, 1], None where all entries count alike; what V counts in.
+
+    A is a dense tensor, zero where nothing counts, or a `Sparse` for a sparse matrix of torch or SciPy.
 
     Args:
-        A: data, n × m; nothing is checked where no weight is zero.
+        A: data, n × m; nothing is asked of entries that do not count.
         weights: of its entries, n × m, ≥ 0, or a boolean mask of those that count; None: all count.
-        missing: "nan": those that are NaN do not count; None: they are refused elsewhere.
+        missing: "nan": those that are NaN do not count; None: they are refused.
+        beta: the divergence that is minimised, one of `BETAS`.
+        negative: the remedy for negative entries, where they are not allowed.
 
     Raises:
-        ConfigError: A or the weights are not dense matrices of one shape and device, weights are negative or
-            not finite, or nothing counts.
+        ConfigError: A is not a finite matrix in float32 or float64, or has negative entries where they are
+            not allowed, or zeros with β = 0; it is sparse, and weights, missing entries or β < 2 need it
+            dense; the weights are not of its shape and device, negative or not finite, or nothing counts.
     """
-    if weights is None and missing is None:
-        return A, None, 1.0
     require(missing in (None, *MISSING), "missing", f"None or one of {', '.join(MISSING)}", missing)
+    require(beta in BETAS, "beta", "0, 1 or 2", beta)
+    sparse = given(A, negative)
+    if isinstance(sparse, Sparse):
+        for what, asked in (("weights", weights), ("missing", missing), ("beta < 2", beta < 2 or None)):
+            if asked is not None:
+                _refuse(A, what)
+        return sparse, None, 1.0
+    V, weight = _counting(A, weights, missing)
+    if V is not None:
+        A = A.where(V > 0, 0.0)
+    check_matrix(A, negative=negative, nan=REMEDY if missing is None else "")
+    if beta == 0 and bool(((A == 0) if V is None else (A == 0) & (V > 0)).any()):
+        raise ConfigError(
+            "A has zeros, which beta=0 cannot fit: let them not count, with weights=A > 0, or use beta=1"
+        )
+    return A, V, weight
+
+
+def _counting(A: Tensor, weights: Any, missing: str | None) -> tuple[Tensor | None, float]:
+    """How much entries count, in [0, 1], None for all alike, and what that counts in."""
+    if weights is None and missing is None:
+        return None, 1.0
     check_dense(A)
     V = torch.ones_like(A) if weights is None else weights
     if isinstance(V, Tensor) and V.dtype == torch.bool:
@@ -43,14 +77,12 @@ def entries(A: Tensor, weights: Any, missing: str | None) -> tuple[Tensor, Tenso
     if weight == 0:
         raise ConfigError("no entry of A counts: give some of them a weight above zero")
     V = V / weight
-    if not parallel.largest((V != 1).any().to(V)):
-        return A, None, weight
-    return A.where(V > 0, 0.0), V, weight
+    return (V if parallel.largest((V != 1).any().to(V)) else None), weight
 
 
-def check_positive(A: Tensor, V: Tensor | None, beta: int) -> None:
-    """Raise a `ConfigError` where β = 0 and A has a zero that counts: its divergence is infinite."""
-    if beta == 0 and bool(((A == 0) if V is None else (A == 0) & (V > 0)).any()):
-        raise ConfigError(
-            "A has zeros, which beta=0 cannot fit: let them not count, with weights=A > 0, or use beta=1"
-        )
+def _refuse(A: Any, what: str) -> None:
+    """Say that something needs a dense A, and how to get it."""
+    kind, dense = type(A).__name__, "torch.tensor(A.toarray())"
+    if isinstance(A, Tensor):
+        kind, dense = str(A.layout), "A.to_dense()"
+    raise ConfigError(f"A must be dense for {what}, got {kind}: convert it with {dense}")

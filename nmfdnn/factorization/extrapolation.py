@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -18,36 +18,56 @@ class Momentum:
 
     A step that raises the objective is not taken; the next one starts from the last that was, without
     extrapolation, and is taken in any case, because where each half of it is a descent only rounding can have
-    raised the objective. Nothing here waits for the device: everything is a 0-d tensor, float64.
+    raised the objective. Nothing here waits for the device: on the CPU everything is a number, elsewhere a
+    0-d tensor, float64.
     """
 
     def __init__(self, like: Tensor, start: float = 0.5) -> None:
-        def number(value: float) -> Tensor:
-            return torch.tensor(value, dtype=torch.float64, device=like.device)
+        self.host = on_host(like)
+
+        def number(value: float) -> Any:
+            return value if self.host else torch.tensor(value, dtype=torch.float64, device=like.device)
 
         self.beta, self.next, self.ceiling, self.last_good = (number(v) for v in (0.0, start, 1.0, start))
         self.value = number(float("inf"))
 
     def beyond(self, new: Tensor, old: Tensor) -> Tensor:
         """New + β(new − old)."""
-        return old.lerp(new, (1 + self.beta).to(new.dtype))
+        weight = 1 + self.beta
+        return old.lerp(new, weight if self.host else weight.to(new.dtype))
 
-    def judge(self, value: Tensor) -> Tensor:
-        """Whether a step that led to this objective is taken (0-d, bool); β for the next one."""
+    def judge(self, value: Tensor) -> Any:
+        """Whether a step that led to this objective (0-d) is taken: a bool, or 0-d; β for the next one."""
+        found = float(value) if self.host else value
         plain = self.beta == 0
-        keep = (value <= self.value) | plain
-        grown = torch.minimum(self.ceiling, GROWTH * self.beta)
-        ceiling = (CEILING_GROWTH * self.ceiling).clamp_max(1.0)
-        self.next = torch.where(keep, self.next, self.beta / BACKOFF)
-        self.ceiling = torch.where(keep, torch.where(plain, self.ceiling, ceiling), self.last_good)
-        self.last_good = torch.where(keep & ~plain, self.beta, self.last_good)
-        self.beta = torch.where(keep, torch.where(plain, self.next, grown), 0.0)
-        self.value = torch.where(keep, value, self.value)
+        keep = (found <= self.value) | plain
+        grown = either(self.ceiling < GROWTH * self.beta, self.ceiling, GROWTH * self.beta)
+        ceiling = either(CEILING_GROWTH * self.ceiling > 1, 1.0, CEILING_GROWTH * self.ceiling)
+        last = self.beta
+        self.next = either(keep, self.next, last / BACKOFF)
+        self.ceiling = either(keep, either(plain, self.ceiling, ceiling), self.last_good)
+        self.last_good = either(keep & (last != 0), last, self.last_good)
+        self.beta = either(keep, either(plain, self.next, grown), 0.0)
+        self.value = either(keep, found, self.value)
         return keep
 
 
-def chosen(keep: Tensor, new: tuple[Tensor, ...], old: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-    """`new` where `keep` (0-d, bool), else `old`, tensor by tensor."""
+def on_host(like: Tensor) -> bool:
+    """Whether numbers of tensors like this can be read without waiting: a step of small matrices is twice as
+    fast if they are.
+    """
+    return like.device.type == "cpu"
+
+
+def either(keep: Any, new: Any, old: Any) -> Any:
+    """`new` where `keep`, else `old`: numbers, or 0-d tensors."""
+    return (new if keep else old) if isinstance(keep, bool) else torch.where(keep, new, old)
+
+
+def chosen(keep: Any, new: tuple[Tensor, ...], old: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    """`new` where `keep` (a bool, or 0-d), else `old`, tensor by tensor."""
+    if isinstance(keep, bool):
+        return new if keep else old
     return tuple(torch.where(keep, a, b) for a, b in zip(new, old, strict=True))
 
 
@@ -71,7 +91,7 @@ class Extrapolated:
         self, like: Tensor, descent: Descent, nonnegative: tuple[bool, bool], start: float = 0.5
     ) -> None:
         """Of (Z, W) those that are `nonnegative` are projected; `like` has their type and device."""
-        self.descent, self.floor = descent, [0.0 if sign else -torch.inf for sign in nonnegative]
+        self.descent, self.nonnegative = descent, nonnegative
         self.momentum = Momentum(like, start)
         self.taken: tuple[Tensor, ...] = ()
         self.beyond: tuple[Tensor, ...] = ()
@@ -82,8 +102,10 @@ class Extrapolated:
             self.taken = self.beyond = tuple(pair)
         end = self.descent.end(Pair(*self.beyond), self.momentum.beta == 0)
         keep = self.momentum.judge(self.descent.value(end))
-        moves = zip(end, self.taken, self.floor, strict=True)
-        moved = tuple(self.momentum.beyond(new, old).clamp_min_(floor) for new, old, floor in moves)
+        moved = tuple(map(self.momentum.beyond, end, self.taken))
+        for part, nonnegative in zip(moved, self.nonnegative, strict=True):
+            if nonnegative:
+                part.clamp_min_(0)
         self.beyond = chosen(keep, moved, self.taken)
         self.taken = chosen(keep, tuple(end), self.taken)
         return Pair(*self.taken)

@@ -45,10 +45,12 @@ class Units:
         Raises:
             ConfigError: an entry is larger than its type can represent.
         """
+        if self.A == 1 and isinstance(self.Z, float) and self.Z == 1:
+            return pair
         codes, weights = self._of(pair)
         found = Pair(_times(pair.Z, codes), _times(pair.W, weights))
         for name, before, after in zip("ZW", pair, found, strict=True):
-            if torch.isfinite(before).all() and not torch.isfinite(after).all():
+            if not torch.isfinite(after).all() and torch.isfinite(before).all():
                 raise ConfigError(f"{name} is too large for {after.dtype}: scale the data, or use float64")
         return found
 

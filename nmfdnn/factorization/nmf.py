@@ -20,10 +20,11 @@ from .accelerated import AcceleratedHALS
 from .completion import completed
 from .divergence import divergence_step
 from .driver import Result, Stopping, iterate
-from .entries import REMEDY, check_positive, entries
+from .entries import entries
 from .inputs import Pair, Units, check_matrix, source, two, unit
-from .objective import BETAS, Objective, objective
+from .objective import Objective, objective
 from .penalty import NONE, Penalty, both
+from .sparse import Sparse
 from .starts import sample, starting_pair
 
 UPDATES = ("multiplicative", "hals")
@@ -54,7 +55,8 @@ def nmf(
     """Nonnegative factors Z (n × rank), W (rank × m) with A ≈ ZW.
 
     Args:
-        A: n × m, nonnegative, in any unit: c²A gives the factors of A times c.
+        A: n × m, nonnegative, in any unit: c²A gives the factors of A times c. Dense, or sparse of
+            torch or SciPy (COO, CSR or CSC): never made dense, see `sparse`.
         rank: number of parts k ≥ 1.
         update: "accelerated" (HALS with several sweeps on each product, extrapolated; Gillis & Glineur 2012,
             Ang & Gillis 2019), "hals" (Cichocki & Phan 2009) or "multiplicative" (Lee & Seung 2001; Févotte &
@@ -84,15 +86,15 @@ def nmf(
     Raises:
         ConfigError: A is not a finite nonnegative matrix, or an argument is outside its range.
     """
-    A, V, weight = entries(A, weights, missing)
-    check_matrix(A, negative="shift or clip it, or use semi_nmf, which allows them", nan=REMEDY)
+    remedy = "shift or clip it, or use semi_nmf, which allows them"
+    A, V, weight = entries(A, weights, missing, beta, negative=remedy)
     rank = require_whole(rank, "rank", 1)
     few = max(1000, 20 * rank) if subsample is None else require_whole(subsample, "subsample", 0)
-    require(beta in BETAS, "beta", "0, 1 or 2", beta)
-    update = _update(update, beta, V)
-    check_positive(A, V, beta)
+    update, penalties = _update(update, beta, V), both(penalty)
+    if isinstance(A, Sparse) and any(penalties):
+        require(update != "multiplicative", "update", "another one with penalties and sparse A", update)
     u = unit(A)
-    goal = objective(A / u, V, weight, beta, both(penalty), (0.5, 0.5))
+    goal = objective(A / u, V, weight, beta, penalties)
     if isinstance(start, str):
         source_ = source(generator, A.device)
         few = few if update == "accelerated" else 0
@@ -125,7 +127,7 @@ def _step(goal: Objective, update: str, kernels: Kernels) -> Callable[[Pair], Pa
     if update == "accelerated":
         if goal.V is None:
             return AcceleratedHALS(goal.A, SWEEPS, goal.penalty)
-        sweeps = partial(hals_step, kernels=kernels, penalty=goal.penalty, sweeps=SWEEPS, fused=True)
+        sweeps = partial(hals_step, kernels=kernels, penalty=goal.penalty, sweeps=SWEEPS)
         return completed(goal, sweeps, (True, True))
     if update == "hals":
         return lambda pair: hals_step(goal.A, pair, kernels, goal.penalty)
@@ -140,15 +142,18 @@ def _start(goal: Objective, rank: int, start: str, few: int, generator: torch.Ge
     rows = sample(torch.arange(len(A), device=A.device), few, generator)
     if rows is None:
         return starting_pair(A, rank, start, generator)
-    part = goal.rows(rows)
-    pair = starting_pair(A[rows], rank, start, generator)
-    step = _step(part, "accelerated", REFERENCE)
-    W = iterate(part.A, pair, step, _fit, FIRST, objective=part).W
-    # What these rows lack must not be lost to the others: zero codes and zero parts would keep each other.
-    spread = torch.rand(W.shape, generator=generator, dtype=W.dtype, device=W.device)
-    W = torch.maximum(W, 0.02 * W.mean() * spread)
+    W = fitted_weights(goal.rows(rows), starting_pair(A[rows], rank, start, generator), generator)
     C, G = goal.penalty[0].normal(W @ A.T, W @ W.T)
     return Pair(coordinate_descent(A.new_zeros(rank, len(A)), C, G, 2 * SWEEPS).T, W)
+
+
+def fitted_weights(goal: Objective, pair: Pair, generator: torch.Generator) -> Tensor:
+    """W (k × m) fitted to some rows, which are of order one, from a pair; others can use all of it."""
+    step = _step(goal, "accelerated", REFERENCE)
+    W = iterate(goal.A, pair, step, _fit, FIRST, objective=goal).W
+    # What these rows lack must not be lost to the others: zero codes and zero parts would keep each other.
+    spread = torch.rand(W.shape, generator=generator, dtype=W.dtype, device=W.device)
+    return torch.maximum(W, 0.02 * W.mean() * spread)
 
 
 @torch.no_grad()
@@ -169,16 +174,15 @@ def hals_step(
     kernels: Kernels = REFERENCE,
     penalty: tuple[Penalty, Penalty] = (NONE, NONE),
     sweeps: int = 1,
-    fused: bool = False,
 ) -> Pair:
     """Sweeps of exact updates of each column of Z, then of each row of W (Cichocki & Phan 2009).
 
-    Plain tensors, or `fused`; `kernels` is not used. The penalties are levels λ.
+    `kernels` is not used. The penalties are levels λ.
     """
     Z, W = pair
-    Z = coordinate_descent(Z.T, *penalty[0].normal(W @ A.T, W @ W.T), sweeps, fused=fused).T
+    Z = coordinate_descent(Z.T, *penalty[0].normal(W @ A.T, W @ W.T), sweeps).T
     C, G = parallel.totals(Z.T @ A, Z.T @ Z)
-    return Pair(Z, coordinate_descent(W, *penalty[1].normal(C, G), sweeps, fused=fused))
+    return Pair(Z, coordinate_descent(W, *penalty[1].normal(C, G), sweeps))
 
 
 def _given_pair(A: Tensor, rank: int, start: tuple[Tensor, Tensor]) -> Pair:

@@ -6,8 +6,9 @@ V (n × m) how much each entry of A counts.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -17,6 +18,7 @@ from .bias import affine, split_bias
 from .driver import half_square
 from .inputs import Pair
 from .penalty import NONE, Penalty
+from .sparse import Sparse
 from .starts import share
 
 BETAS = (0, 1, 2)
@@ -28,7 +30,7 @@ class Objective:
 
     d₂(a | b) = ½(a − b)², d₁ = a log(a/b) − a + b with 0 log 0 = 0 (Kullback & Leibler) and d₀ = a/b −
     log(a/b) − 1 (Itakura & Saito): d_β(ca | cb) = c^β d_β(a | b). For β < 2 an entry of ẐW counts as no less
-    than `floor`.
+    than `smallest_fit`.
 
     Attributes:
         A: data, zero where V is.
@@ -44,14 +46,23 @@ class Objective:
     beta: int = 2
     penalty: tuple[Penalty, Penalty] = (NONE, NONE)
 
+    @property
+    def floor(self) -> float:
+        """Least rounding of the objective, in `size`."""
+        return 0.0
+
     def value(self, pair: Pair) -> Tensor:
         """The objective at a pair; 0-d, float64."""
-        value = self.divergence(affine(*pair))
+        value = self.error(pair)
         codes, weights = self.penalty
         if codes or weights:
             value = value + parallel.total(codes.value(pair.Z))
             value = value + weights.value(split_bias(pair.W, pair.Z.shape[1])[0])
         return value
+
+    def error(self, pair: Pair) -> Tensor:
+        """Σ V d_β(A | ẐW) at a pair; 0-d, float64."""
+        return self.divergence(affine(*pair))
 
     def divergence(self, fit: Tensor) -> Tensor:
         """Σ V d_β(A | fit), for the rows of all ranks; 0-d, float64. What is given is overwritten."""
@@ -59,7 +70,7 @@ class Objective:
         if self.beta == 2:
             R = fit.sub_(A)
             return half_square(R if V is None else R.mul_(self._root))
-        ratio = A / fit.clamp_min(floor(fit.dtype, self.beta))
+        ratio = A / fit.clamp_min(smallest_fit(fit.dtype, self.beta))
         D = torch.xlogy(A, ratio).sub_(A).add_(fit) if self.beta == 1 else ratio.sub(ratio.log()).sub_(1)
         if V is not None:
             D = D.mul_(V).where(V > 0, 0.0)  # zeros of A where V is zero may have made NaN
@@ -78,7 +89,7 @@ class Objective:
         V = None if self.V is None else self.V[rows]
         codes, weights = self.penalty
         weights = weights.level(share(len(rows))[0] / share(len(self.A))[0], 1)
-        return Objective(self.A[rows], V, self.weight, self.beta, (codes, weights))
+        return replace(self, A=self.A[rows], V=V, penalty=(codes, weights))
 
     def filled(self, guess: Tensor | None = None) -> Tensor:
         """VA + (1 − V)B (n × m) for a guess B, default the product of the means of rows and of columns."""
@@ -107,7 +118,27 @@ class Objective:
         return 1 - self.V
 
 
-def floor(dtype: torch.dtype, beta: int) -> float:
+@dataclass(frozen=True)
+class SparseObjective(Objective):
+    """½‖A − ẐW‖² and penalties for a `Sparse` A, all of whose entries count alike."""
+
+    A: Any
+
+    @property
+    def floor(self) -> float:
+        """See `Sparse.half_distance`."""
+        return self.A.rounding
+
+    def error(self, pair: Pair) -> Tensor:
+        """By products with A."""
+        return self.A.half_distance(*pair)
+
+    def size(self) -> float:
+        """½‖A‖²."""
+        return float(self.A.half_square())
+
+
+def smallest_fit(dtype: torch.dtype, beta: int) -> float:
     """The least b for which a/b^(2 − β) is finite, a of order one."""
     return torch.finfo(dtype).tiny ** (1 / (2 - beta))
 
@@ -125,22 +156,23 @@ def means(A: Tensor, V: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def objective(
-    A: Tensor,
-    V: Tensor | None,
-    weight: float,
-    beta: int,
-    penalty: tuple[Penalty, Penalty],
-    shares: tuple[float, float],
+    A: Any,
+    V: Tensor | None = None,
+    weight: float = 1.0,
+    beta: int = 2,
+    penalty: tuple[Penalty, Penalty] = (NONE, NONE),
+    shares: tuple[float, float] = (0.5, 0.5),
 ) -> Objective:
-    """The objective whose penalties are levels; factors count in s^share, see `Penalty`."""
-    plain = Objective(A, V, weight, beta)
+    """That of a dense or `Sparse` A, its penalties as levels; factors count in s^share, see `Penalty`."""
+    kind = SparseObjective if isinstance(A, Sparse) else Objective
+    plain = kind(A, V, weight, beta)
     if not any(penalty):
         return plain
     n, m = share(len(A))[0], A.shape[1]
     count = n * m if V is None else float(parallel.total(V.sum(dtype=torch.float64)))
-    s = (2 * Objective(A, V).size() / count) ** 0.5
+    s = (2 * kind(A, V).size() / count) ** 0.5
     codes, weights = (
         p.level(count / length * s**beta, s**part)
         for p, length, part in zip(penalty, (n, m), shares, strict=True)
     )
-    return Objective(A, V, weight, beta, (codes, weights))
+    return replace(plain, penalty=(codes, weights))

@@ -13,10 +13,11 @@ import torch
 from torch import Tensor
 
 from ..errors import require, require_whole
+from ..linalg import check_dense
 from .bias import affine
 from .driver import Result, Stopping
-from .entries import REMEDY, entries
-from .inputs import check_matrix, source, unit
+from .entries import entries
+from .inputs import source, unit
 from .nmf import nmf
 from .objective import Objective
 from .starts import uniform
@@ -76,8 +77,8 @@ def choose_rank(
     Raises:
         ConfigError: what `function` raises, or an argument is outside its range.
     """
+    check_dense(A)
     A, V, _ = entries(A, weights, missing)
-    check_matrix(A, nan=REMEDY)
     require(len(ranks) > 0, "ranks", "one or more", ranks)
     tried = tuple(sorted({require_whole(rank, "ranks", 1) for rank in ranks}))
     require_whole(folds, "folds", 2)

@@ -21,7 +21,7 @@ from ..linalg import check_method, cholesky, delta_floor, eigenvalue_bound, fact
 from .bias import affine, augmented, split_bias
 from .completion import completed
 from .driver import Result, Stopping, iterate
-from .entries import REMEDY, entries
+from .entries import entries
 from .inputs import Pair, Units, check_matrix, source, two, unit
 from .objective import Objective, means, objective
 from .penalty import NONE, Penalty, both
@@ -74,7 +74,8 @@ def semi_nmf(
     """Codes Z ≥ 0 (n × rank) and free weights W with A ≈ ẐW: W by least squares, then Z.
 
     Args:
-        A: n × m, any sign, in any unit: cA gives the same codes and c times the weights.
+        A: n × m, any sign, in any unit: cA gives the same codes and c times the weights. Dense, or sparse
+            of torch or SciPy: never made dense, see `sparse`.
         rank: number of codes k ≥ 1.
         bias: append a row to W that a column of ones multiplies.
         update: of the codes: "exact", a coordinate at a time (`exact_code_step`), the weights by Cholesky; or
@@ -103,7 +104,6 @@ def semi_nmf(
         ConfigError: A or the start is not finite or of another shape, or an argument is outside its range.
     """
     A, V, weight = entries(A, weights, missing)
-    check_matrix(A, nan=REMEDY)
     require(update in UPDATES, "update", f"one of {', '.join(UPDATES)}", update)
     regularisation, penalties = regularisation or Regularisation(), both(penalty)
     require(penalties[1].l1 == 0, "penalty", "of W l2 alone, because W has any sign", penalties[1])

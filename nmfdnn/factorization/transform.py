@@ -14,9 +14,9 @@ from ..kernels.coordinates import coordinate_descent
 from .bias import affine, split_bias
 from .divergence import code_part
 from .driver import Result, Stopping, iterate
-from .entries import REMEDY, check_positive, entries
+from .entries import entries
 from .inputs import Pair, Units, check_matrix, unit
-from .objective import BETAS, Objective
+from .objective import objective
 from .semi_nmf import products
 
 SWEEPS = 10
@@ -40,7 +40,7 @@ def transform(
     """Codes Z ≥ 0 (n × k) with A ≈ ẐW for the weights of an `nmf` or a `semi_nmf` of other rows.
 
     Args:
-        A: new rows, n × m, in the unit of those that W was fitted to.
+        A: new rows, n × m, dense or sparse, in the unit of those that W was fitted to.
         W: weights k × m, or (k + 1) × m with a bias, as in `Result.W`.
         bias: whether the last row of W is a bias.
         stopping: when to end; default: when ten sweeps over the codes no longer change the objective by
@@ -57,19 +57,16 @@ def transform(
     Raises:
         ConfigError: shapes that do not fit or values that are not finite, or an argument outside its range.
     """
-    A, V, weight = entries(A, weights, missing)
-    require(beta in BETAS, "beta", "0, 1 or 2", beta)
-    require(beta == 2 or not bias, "bias", "False for beta < 2", bias)
     remedy = None if beta == 2 else "use beta=2, which allows them"
-    check_matrix(A, negative=remedy, nan=REMEDY)
+    A, V, weight = entries(A, weights, missing, beta, negative=remedy)
+    require(beta == 2 or not bias, "bias", "False for beta < 2", bias)
     check_matrix(W, "W", like=A, negative=remedy)
     rank = len(W) - bias
     require(rank >= 1, "W", "of at least one row besides the bias", tuple(W.shape))
     require(W.shape[1] == A.shape[1], "W", f"of as many columns as A, {A.shape[1]}", tuple(W.shape))
-    check_positive(A, V, beta)
     units = Units(unit(A), unit(A) / unit(W[:rank]))
     start = units.inner(Pair(A.new_zeros(len(A), rank), W))
-    goal = Objective(A / units.A, V, weight, beta)
+    goal = objective(A / units.A, V, weight, beta)
     W, b = split_bias(start.W, rank)
     if beta != 2:
         VA, VW = (goal.A.sum(1), W.sum()) if V is None else ((V * goal.A).sum(1), V @ W.sum(0))

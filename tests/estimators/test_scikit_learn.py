@@ -9,13 +9,16 @@ import sys
 import numpy as np
 import pandas
 import pytest
+import scipy.sparse
 import torch
 from sklearn.base import clone
 from sklearn.datasets import load_breast_cancer, load_iris, load_linnerud
 from sklearn.exceptions import ConvergenceWarning
+from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import MinMaxScaler
+from sklearn.utils import get_tags
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from nmfdnn.estimators import (
@@ -156,12 +159,71 @@ def test_tensors_in_tensors_out(estimator, dtype, device):
         assert back.shape == tensor.shape
 
 
+SPARSE = {
+    **{
+        form: getattr(scipy.sparse, form)
+        for form in ("csr_matrix", "csr_array", "csc_array", "coo_array", "lil_matrix")
+    },
+    **{
+        str(layout): lambda X, layout=layout: torch.from_numpy(X).to_sparse(layout=layout)
+        for layout in (torch.sparse_coo, torch.sparse_csr, torch.sparse_csc)
+    },
+}
+
+
+@pytest.mark.filterwarnings("ignore:Sparse")  # PyTorch calls compressed rows a beta feature
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("form", SPARSE)
+@pytest.mark.parametrize(
+    "estimator", [NMF(2, random_state=0), *(SemiNMF(2, bias=b, random_state=0) for b in (False, True))]
+)
+def test_sparse_samples_give_what_dense_samples_give(estimator, form, dtype):
+    X = np.where(samples()[0] > 0.5, samples()[0], 0).astype(dtype)
+    A = SPARSE[form](X)
+    assert get_tags(estimator).input_tags.sparse
+    dense, model = clone(estimator).fit(X), clone(estimator).fit(A)
+    close = {"rtol": 1e-3, "atol": 1e-3} if dtype == "float32" else {"rtol": 1e-7, "atol": 1e-9}
+    codes = model.transform(A)
+    assert type(codes) is (torch.Tensor if isinstance(A, torch.Tensor) else np.ndarray)
+    assert str(codes.dtype).endswith(dtype)
+    codes = np.asarray(codes)
+    np.testing.assert_allclose(codes, dense.transform(X), **close)
+    # Either model takes either kind of samples.
+    np.testing.assert_allclose(np.asarray(dense.transform(A)), dense.transform(X), **close)
+    back = np.asarray(model.inverse_transform(codes))
+    np.testing.assert_allclose(back, dense.inverse_transform(dense.transform(X)), **close)
+    assert model.reconstruction_err_ == pytest.approx(dense.reconstruction_err_, rel=1e-4)
+
+
+@pytest.mark.filterwarnings("ignore:Sparse")
+@pytest.mark.parametrize("form", SPARSE)
+def test_sparse_samples_that_are_refused(form):
+    X = np.eye(6)
+    for value, estimators in ((np.nan, [NMF(2), SemiNMF(2)]), (-1, [NMF(2)])):
+        X[1, 2] = value
+        for estimator in estimators:
+            with pytest.raises(ValueError, match="NaN" if value is np.nan else "Negative values"):
+                estimator.fit(SPARSE[form](X))
+    model = NMF(2).fit(SPARSE[form](np.eye(6)))
+    with pytest.raises(ValueError, match="6 features"):
+        model.transform(SPARSE[form](np.eye(5)))
+
+
+def test_texts_go_in_as_they_are_counted():
+    texts = ["to be or not to be", "that is the question", "not to be is the question"] * 5
+    model = make_pipeline(TfidfVectorizer(), NMF(2, random_state=0))
+    assert model.fit_transform(texts).shape == (15, 2)
+
+
 @pytest.mark.parametrize("estimator", ALL, ids=name)
 def test_sparse_and_impossible_samples_are_refused(estimator):
-    scipy = pytest.importorskip("scipy.sparse")
     X, y = samples()
-    with pytest.raises(TypeError, match=r"Sparse data was passed for X, but dense data is required.*toarray"):
-        clone(estimator).fit(scipy.csr_matrix(X), y)
+    if not estimator.sparse:
+        message = r"Sparse data was passed for X, but dense data is required.*toarray"
+        with pytest.raises(TypeError, match=message):
+            clone(estimator).fit(scipy.sparse.csr_matrix(X), y)
+        with pytest.raises((ValueError, TypeError), match=r"to_dense\(\)"):
+            clone(estimator).fit(torch.as_tensor(X).to_sparse(), y)
     bad = torch.as_tensor(X).clone()
     bad[3, 2] = torch.nan
     with pytest.raises(ValueError, match="NaN"):

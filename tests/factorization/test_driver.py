@@ -14,16 +14,19 @@ from nmfdnn.errors import ConfigError
 from nmfdnn.factorization import (
     Alternation,
     Latent,
+    OnlineNMF,
     Pair,
     Penalty,
     Result,
     Stopping,
+    extrapolation,
     nmf,
     nonlinear_semi_nmf,
     semi_nmf,
 )
 from nmfdnn.factorization.driver import iterate
 from nmfdnn.factorization.nmf import SOLVERS
+from nmfdnn.kernels import native
 
 FUNCTIONS = [nmf, semi_nmf, nonlinear_semi_nmf]
 ONE = torch.ones(1, 1, dtype=torch.float64)
@@ -214,7 +217,8 @@ class Waits(TorchDispatchMode):
         *(partial(nonlinear_semi_nmf, alternation=Latent(sign)) for sign in (True, False)),
     ],
 )
-def test_iterations_do_not_wait_for_the_device(function):
+def test_iterations_do_not_wait_for_the_device(function, monkeypatch):
+    monkeypatch.setattr(extrapolation, "on_host", lambda like: False)  # as on CUDA
     A = torch.rand(30, 12, generator=torch.Generator().manual_seed(0))
     counts = []
     for iterations in (10, 20):
@@ -222,3 +226,54 @@ def test_iterations_do_not_wait_for_the_device(function):
             function(A, 4, stopping=Stopping(iterations, 0, 20))
         counts.append(waits.count)
     assert counts[0] == counts[1] > 0
+
+
+@pytest.mark.parametrize("function", [partial(nmf, start="random"), nonlinear_semi_nmf])
+def test_numbers_on_the_host_and_on_the_device_are_the_same(function, monkeypatch):
+    A = torch.rand(30, 12, generator=torch.Generator().manual_seed(0))
+    here = function(A, 4, stopping=Stopping(40, 0))
+    monkeypatch.setattr(extrapolation, "on_host", lambda like: False)
+    there = function(A, 4, stopping=Stopping(40, 0))
+    assert torch.equal(here.Z, there.Z)
+    assert torch.equal(here.W, there.W)
+
+
+class Launches(TorchDispatchMode):
+    """Counts functions that write memory: on CUDA each is a kernel. Views and the fused sweeps are none."""
+
+    count = 0
+
+    def __torch_dispatch__(self, function, types, arguments=(), keywords=None):
+        self.count += not function.is_view and "empty" not in str(function)
+        return function(*arguments, **(keywords or {}))
+
+
+def launches(function, rank: int) -> float:
+    """In one iteration."""
+    A = torch.rand(150, 120, generator=torch.Generator().manual_seed(0))
+    counts = []
+    for iterations in (10, 30):
+        with Launches() as launched:
+            function(A, rank, stopping=Stopping(iterations, 0, 100))
+        counts.append(launched.count)
+    return (counts[1] - counts[0]) / 20
+
+
+@pytest.mark.skipif(native.descend(torch.float32) is None, reason="needs a C compiler for the fused sweeps")
+@pytest.mark.parametrize(
+    ("function", "most"),
+    [
+        (partial(nmf, start="random"), 50),
+        (partial(nmf, start="random", update="hals"), 6),
+        (partial(nmf, start="random", update="multiplicative"), 20),
+        (partial(semi_nmf, start="random"), 28),
+        (nonlinear_semi_nmf, 76),
+        (lambda A, rank, stopping: [OnlineNMF(rank, start=A[:rank]).fit([A], stopping.max_iterations)], 42),
+    ],
+)
+def test_launches_of_an_iteration_are_few_whatever_the_rank(function, most, monkeypatch):
+    monkeypatch.setattr(extrapolation, "on_host", lambda like: False)  # as on CUDA
+    few, many = (launches(function, rank) for rank in (5, 40))
+    assert 0 < few <= most
+    # A step may be taken or not, and sweeps are fewer where the rank is near the number of columns.
+    assert many <= few

@@ -156,7 +156,7 @@ def test_steps_on_a_completed_matrix_equal_the_oracle(penalty, put, rng):
     V /= V.max()
     levels = tuple(Penalty(*p) for p in penalty)
     goal = Objective(put(A * (V > 0)), put(V), penalty=levels)
-    step = completed(goal, partial(hals_step, penalty=levels, sweeps=SWEEPS, fused=True), (True, True))
+    step = completed(goal, partial(hals_step, penalty=levels, sweeps=SWEEPS), (True, True))
     pair = Pair(put(Z), put(W))
     expected = oracle.completed(A, Z, W, V, SWEEPS, 60, penalty)
     assert 0 < sum(not taken for _, _, taken in expected) < 20
@@ -537,7 +537,7 @@ def test_the_remedy_for_nan_works(function):
 
 
 def test_sparse_data_has_no_weights():
-    with pytest.raises(ConfigError, match=r"A must be dense, got .*A.to_dense\(\)"):
+    with pytest.raises(ConfigError, match=r"A must be dense for weights, got .*A.to_dense\(\)"):
         nmf(ONES.to_sparse(), 2, weights=ONES)
 
 

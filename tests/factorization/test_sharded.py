@@ -35,6 +35,11 @@ def runs():
         f"nmf {update} {start}": (partial(nmf, update=update, start=start), A)
         for update in SOLVERS for start in ("random", "nndsvd", "nndsvda", "nndsvdar")
     }
+    def sparse(function, A, rank, **settings):
+        return function(A.to_sparse_csr(), rank, **settings)
+
+    cases["sparse nmf"] = (partial(sparse, partial(nmf, start="nndsvd", subsample=20)), A.where(A > 1, 0.0))
+    cases["sparse semi"] = (partial(sparse, partial(semi_nmf, bias=True)), signed)
     cases["nmf on a subsample"] = (partial(nmf, subsample=20), A)
     for bias in (False, True):
         for name, B in (("nonnegative", A), ("signed", signed)):
@@ -74,6 +79,10 @@ def runs():
         found[name] = (result.Z, result.W, result.objective)
     choice = choose_rank(A[here], (2, 3), folds=2, stopping=few)
     found["choice"] = (A[here, :2], choice.errors, [float(choice.rank)])
+    model = OnlineNMF(4).fit([A[here]], 3)
+    found["online"] = (model.transform(A[here]).Z, model.W, model.objective)
+    # Ranks cut their rows into as many parts, however many rows they have; such parts are other batches.
+    assert parallel.agree(str(OnlineNMF(4, batch=20).fit([A[here]]).objective))
     X = rand(4, 14)
     Z = rand(61, 4)
     for name, result in {
