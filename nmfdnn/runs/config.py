@@ -22,6 +22,12 @@ from ..training import (
     PretrainingConfig,
     SolverConfig,
 )
+from ..training.opponents import (
+    DFAConfig,
+    LocalLossConfig,
+    MonoForwardConfig,
+    SignSymmetryConfig,
+)
 from ..training.pretraining import DTYPES
 
 DEVICES = ("auto", "cpu", "cuda")
@@ -39,7 +45,7 @@ class Config:
         data: which data, see `nmfdnn.data`.
         experiment: name of the recipe, for the record.
         method: "nmf" (alternating factorizations, layer after layer), "jacobi" (all layers from one
-            forward pass) or "bp" (backpropagation).
+            forward pass), "bp" (backpropagation), or another family, see `nmfdnn.training.opponents`.
         epochs: passes over the training data, in [0, 10⁹].
         records_per_epoch: evaluations in each epoch, at equal distances, at most one a mini-batch. Each
             gives a row of `metrics.csv` and a checkpoint; those at the end of an epoch go to TensorBoard.
@@ -72,6 +78,10 @@ class Config:
     nmf: AlternatingConfig = field(default_factory=AlternatingConfig)
     jacobi: JacobiConfig = field(default_factory=JacobiConfig)
     bp: BackpropConfig = field(default_factory=BackpropConfig)
+    dfa: DFAConfig = field(default_factory=DFAConfig)
+    signsymmetry: SignSymmetryConfig = field(default_factory=SignSymmetryConfig)
+    localloss: LocalLossConfig = field(default_factory=LocalLossConfig)
+    monoforward: MonoForwardConfig = field(default_factory=MonoForwardConfig)
 
     def __post_init__(self) -> None:
         for key, choices in (

@@ -169,7 +169,8 @@ def _tell_continuation(config: Config, epochs: int, progress: Progress, folder: 
     log.info("continuing after epoch %g", done)
     if config.epochs == epochs:
         return
-    if config.method == "jacobi" or (config.method == "bp" and config.bp.schedule == "cosine"):
+    schedule = getattr(getattr(config, config.method), "schedule", "constant")
+    if config.method == "jacobi" or schedule != "constant":
         log.warning(
             "epochs was %d, now %d: from here on the learning rate is what a run of %d epochs has, which is "
             "not what it has had so far; so the result is not that of a run of %d epochs from the start",

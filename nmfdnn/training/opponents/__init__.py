@@ -1,0 +1,34 @@
+"""Other families of training without backpropagation, from their papers: one file each.
+
+They train the same networks on the same batches as every method, under the same clock, without autograd.
+"""
+
+from typing import Any
+
+from .dfa import DFAConfig, DFATrainer
+from .localloss import LocalLossConfig, LocalLossTrainer
+from .monoforward import MonoForwardConfig, MonoForwardTrainer
+from .signsymmetry import SignSymmetryConfig, SignSymmetryTrainer
+
+OPPONENTS: dict[str, tuple[type[Any], type[Any]]] = {
+    config.name: (config, trainer)
+    for config, trainer in (
+        (DFAConfig, DFATrainer),
+        (SignSymmetryConfig, SignSymmetryTrainer),
+        (LocalLossConfig, LocalLossTrainer),
+        (MonoForwardConfig, MonoForwardTrainer),
+    )
+}
+"""Configuration and trainer by the name of the method."""
+
+__all__ = [
+    "OPPONENTS",
+    "DFAConfig",
+    "DFATrainer",
+    "LocalLossConfig",
+    "LocalLossTrainer",
+    "MonoForwardConfig",
+    "MonoForwardTrainer",
+    "SignSymmetryConfig",
+    "SignSymmetryTrainer",
+]

@@ -1,0 +1,381 @@
+"""The other families without backpropagation: each step against its equations, and what each family claims."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import oracle
+import pytest
+import torch
+from oracle import Array, hat
+from planted import batch, error_rate, planted
+from test_trainers import same, through_a_file
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+
+from nmfdnn.errors import ConfigError
+from nmfdnn.network import ConvolutionConfig, Network, NetworkConfig, build_layers, dense, random_weights
+from nmfdnn.source import Memory
+from nmfdnn.targets import RealValues
+from nmfdnn.training.opponents import OPPONENTS
+from nmfdnn.training.opponents.common import StepTrainer
+
+N, M = 60, 3
+LOCAL = ["monoforward", "localloss"]
+"""Where a layer's step does not depend on the layers above it."""
+SIMPLE = ["dfa", "signsymmetry"]
+
+
+def make(
+    method: str,
+    bias: bool = True,
+    n: int = N,
+    seed: int = 0,
+    device: Any = "cpu",
+    dtype: torch.dtype = torch.float64,
+    epochs: int = 10,
+    parts: int = 1,
+    targets: str = "classes",
+    weights: Tensor | None = None,
+    start: Network | None = None,
+    **values: Any,
+) -> Any:
+    X, labels, random = planted(n, bias, torch.device(device), dtype)
+    config, kind = OPPONENTS[method]
+    options = {"batch_size": 20, "learning_rate": 0.02} | values if issubclass(kind, StepTrainer) else values
+    source = Memory(X, labels, weights=weights)
+    if targets == "real":
+        values_ = np.stack([np.sin(oracle.array(X).sum(1)), oracle.array(X)[:, 0] ** 2, np.ones(n)], 1)
+        values_[:, 2] = values_[:, 0] * values_[:, 1]
+        fitted = RealValues().fitted(values_)
+        source = Memory(X, fitted.labels(values_, dtype).to(X.device), targets=fitted, weights=weights)
+    generator = torch.Generator().manual_seed(seed)
+    return kind(start or random, source, config(**options), epochs, generator, parts)
+
+
+def whole(trainer: Any) -> Any:
+    return trainer.source.take(torch.arange(len(trainer.source), device=trainer.source.device))
+
+
+def numbers(trainer: Any) -> tuple[Array, Array, list[Array]]:
+    """X, one-hot Y and the weights."""
+    Y = np.eye(M)[trainer.source.labels.cpu()]
+    return oracle.array(trainer.source.X), Y, [oracle.array(W) for W in trainer.weights]
+
+
+def softmax(V: Array) -> Array:
+    P = np.exp(V - V.max(axis=1, keepdims=True))
+    return P / P.sum(axis=1, keepdims=True)
+
+
+def compare(found: list[Tensor], expected: list[Array], within: float = 1e-10) -> None:
+    assert len(found) == len(expected)
+    for a, b in zip(found, expected, strict=True):
+        assert oracle.error(a, b) < within
+
+
+# What one step is
+
+
+@pytest.mark.parametrize("bias", [False, True])
+def test_dfa_slopes_by_hand(bias, device):
+    trainer = make("dfa", bias, device=device)
+    X, Y, W = numbers(trainer)
+    B = [oracle.array(b) for b in trainer.fixed]
+    assert [b.shape for b in B] == [(3, 12), (3, 6)]
+    (_, Z1, Z2), V = oracle.forward(X, W, bias)
+    E = softmax(V) - Y
+    D1, D2 = (E @ B[0]) * (Z1 > 0), (E @ B[1]) * (Z2 > 0)
+    expected = [hat(X, bias).T @ D1, hat(Z1, bias).T @ D2, hat(Z2, bias).T @ E]
+    compare(trainer.slopes(whole(trainer)), expected)
+
+
+@pytest.mark.parametrize("bias", [False, True])
+def test_sign_symmetric_slopes_by_hand(bias, device):
+    trainer = make("signsymmetry", bias, device=device)
+    X, Y, W = numbers(trainer)
+    (_, Z1, Z2), V = oracle.forward(X, W, bias)
+    E = softmax(V) - Y
+    W2, W3 = W[1][:12], W[2][:6]
+    D2 = (E @ np.sign(W3).T) * np.abs(W3).mean() * (Z2 > 0)
+    D1 = (D2 @ np.sign(W2).T) * np.abs(W2).mean() * (Z1 > 0)
+    compare(trainer.slopes(whole(trainer)), [hat(X, bias).T @ D1, hat(Z1, bias).T @ D2, hat(Z2, bias).T @ E])
+
+
+@pytest.mark.parametrize("bias", [False, True])
+def test_monoforward_slopes_by_hand(bias, device):
+    trainer = make("monoforward", bias, device=device)
+    X, Y, W = numbers(trainer)
+    M1, M2 = oracle.array(trainer.trained[0]), W[2]
+    (_, Z1, Z2), _ = oracle.forward(X, W, bias)
+    E1, E2 = softmax(hat(Z1, bias) @ M1) - Y, softmax(hat(Z2, bias) @ M2) - Y
+    D1, D2 = (E1 @ M1[:12].T) * (Z1 > 0), (E2 @ M2[:6].T) * (Z2 > 0)
+    expected = [hat(X, bias).T @ D1, hat(Z1, bias).T @ D2, hat(Z2, bias).T @ E2, hat(Z1, bias).T @ E1]
+    compare(trainer.slopes(whole(trainer)), expected)
+
+
+def local_loss(trainer: Any, i: int, bias: bool, beta: float) -> float:
+    """Lᵢ₊₁ of predsim, summed over samples."""
+    X, Y, W = numbers(trainer)
+    Z = oracle.forward(X, W, bias)[0][i + 1]
+    C, P = oracle.array(trainer.trained[i]), oracle.array(trainer.trained[2 + i])
+    predictions = -np.sum(Y * np.log(softmax(hat(Z, bias) @ C)))
+
+    def cosines(A: Array) -> Array:
+        A = A - A.mean(axis=1, keepdims=True)
+        return np.array([[a @ b / np.linalg.norm(a) / np.linalg.norm(b) for b in A] for a in A])
+
+    similarity = len(X) * np.mean((cosines(Z @ P) - cosines(Y)) ** 2)
+    return (1 - beta) * predictions + beta * similarity
+
+
+@pytest.mark.parametrize("bias", [False, True])
+def test_local_loss_slopes_are_differences_of_the_losses(bias):
+    """The derivative in a random direction of every matrix of a layer, by central differences."""
+    beta, h = 0.7, 1e-6
+    trainer = make("localloss", bias, similarity=beta)
+    slopes = trainer.slopes(whole(trainer))
+    g = torch.Generator().manual_seed(4)
+    for i in range(2):
+        for place, T in (
+            (i, trainer.weights[i]),
+            (3 + i, trainer.trained[i]),
+            (5 + i, trainer.trained[2 + i]),
+        ):
+            direction = torch.randn(T.shape, generator=g, dtype=T.dtype)
+            around = []
+            for step in (h, -h):
+                T += step * direction
+                around.append(local_loss(trainer, i, bias, beta))
+                T -= step * direction
+            found = float((slopes[place] * direction).sum())
+            assert found == pytest.approx((around[0] - around[1]) / (2 * h), rel=1e-6)
+    X, Y, W = numbers(trainer)
+    Z, V = oracle.forward(X, W, bias)
+    assert oracle.error(slopes[2], hat(Z[2], bias).T @ (softmax(V) - Y)) < 1e-10
+
+
+@pytest.mark.parametrize("method", [*SIMPLE, *LOCAL])
+def test_steps_are_those_of_adam_along_mean_slopes(method):
+    trainer = make(method, weight_decay=0.1, schedule="constant")
+    matrices = [*trainer.weights, *trainer.trained]
+    before = [P.clone() for P in matrices]
+    some = whole(trainer)
+    slopes = [S / N for S in trainer.slopes(some)]
+    trainer.update(some)
+    for P, old, S in zip(matrices, before, slopes, strict=True):
+        assert oracle.error(P, old * (1 - 0.002) - 0.02 * S / (S.abs() + 1e-8)) < 1e-9
+
+
+# What each family claims
+
+
+def test_direct_feedback_through_the_transposed_output_is_backpropagation():
+    X, labels, _ = planted(N, True, torch.device("cpu"), torch.float64)
+    start = Network(random_weights(dense(8, 12, 3), True, "he", torch.Generator().manual_seed(0), X), True)
+    trainer = make("dfa", start=start)
+    trainer.fixed[0].copy_(trainer.matrix(1).T)
+    expected = oracle.gradients(*numbers(trainer), True, "cross_entropy")
+    compare([S / N for S in trainer.slopes(whole(trainer))], expected)
+
+
+def test_random_feedback_comes_to_agree_with_the_gradient():
+    """The angle between DFA's steps and the gradient falls below 90°: the weights align with the feedback."""
+
+    def cosine() -> float:
+        expected = oracle.gradients(*numbers(trainer), True, "cross_entropy")[0]
+        S = oracle.array(trainer.slopes(whole(trainer))[0])
+        return float((S * expected).sum() / np.linalg.norm(S) / np.linalg.norm(expected))
+
+    X, _, _ = planted(N, True, torch.device("cpu"), torch.float64)
+    g = torch.Generator().manual_seed(0)
+    start = Network(random_weights(dense(8, 100, 50, 3), True, "he", g, X), True)
+    trainer = make("dfa", start=start, learning_rate=2e-3)
+    before = cosine()
+    for _ in range(10):
+        trainer.epoch()
+    assert cosine() > max(before, 0.3)
+
+
+def test_signs_of_weights_of_one_size_are_backpropagation():
+    trainer = make("signsymmetry")
+    for W in trainer.weights:
+        W.copy_(W.sign() * 0.3)
+    expected = oracle.gradients(*numbers(trainer), True, "cross_entropy")
+    compare([S / N for S in trainer.slopes(whole(trainer))], expected)
+
+
+@pytest.mark.parametrize("method", LOCAL)
+def test_a_layers_step_does_not_depend_on_the_layers_above(method):
+    trainer, other = make(method), make(method)
+    g = torch.Generator().manual_seed(7)
+    other.weights[-1].copy_(torch.randn(other.weights[-1].shape, generator=g, dtype=torch.float64))
+    other.weights[1].mul_(-2)
+    for _ in range(3):
+        trainer.epoch()
+        other.epoch()
+    assert torch.equal(trainer.weights[0], other.weights[0])
+    assert not torch.equal(trainer.weights[1], other.weights[1])
+
+
+def test_similarity_alone_ignores_the_size_of_codes():
+    """Cosines do not change with it."""
+    trainer = make("localloss", False, similarity=1.0)
+    slope = trainer.slopes(whole(trainer))[0]
+    assert abs(float((slope * trainer.weights[0]).sum())) < 1e-9 * float(
+        slope.norm() * trainer.weights[0].norm()
+    )
+
+
+# What all share
+
+
+class Graphless(TorchFunctionMode):
+    """Fails where a result of an operation belongs to a graph, and counts operations."""
+
+    operations = 0
+
+    def __torch_function__(self, function: Any, types: Any, arguments: Any = (), named: Any = None) -> Any:
+        result = function(*arguments, **(named or {}))
+        self.operations += 1
+        for T in result if isinstance(result, tuple | list) else [result]:
+            assert not (isinstance(T, Tensor) and T.requires_grad), f"{function} made a graph"
+        return result
+
+
+@pytest.mark.parametrize("method", OPPONENTS)
+def test_no_graph_is_built_even_where_everything_asks_for_one(method, no_graph, device):
+    trainer = make(method, device=device)
+    trainer.source.X.requires_grad_()
+    for W in trainer.start.weights if hasattr(trainer, "start") else []:
+        W.requires_grad_()
+    with torch.enable_grad(), Graphless() as mode:
+        trainer.epoch()
+        network = trainer.network
+    assert mode.operations > 20
+    assert not any(W.requires_grad for W in network.weights)
+
+
+def test_a_graph_is_found(no_graph):
+    X = torch.ones(2, requires_grad=True)
+    with pytest.raises(AssertionError), Graphless():
+        X * X
+    with pytest.raises(AssertionError, match="backward"):
+        X.square()
+
+
+@pytest.mark.parametrize("method", OPPONENTS)
+@pytest.mark.parametrize("bias", [False, True])
+def test_every_family_learns_a_planted_problem(method, bias, dtype, device):
+    trainer = make(method, bias, n=300, dtype=dtype, device=device, epochs=40)
+    X, labels = trainer.source.X, trainer.source.labels
+    before = error_rate(trainer.network, X, labels)
+    for _ in range(40):
+        trainer.epoch()
+    assert error_rate(trainer.network, X, labels) < 0.5 * before
+
+
+@pytest.mark.parametrize("method", OPPONENTS)
+def test_a_loaded_state_continues_bit_for_bit(method, device):
+    trainer = make(method, device=device)
+    for _ in range(2):
+        trainer.epoch()
+    state = through_a_file(trainer.state())
+    resumed = make(method, seed=99, device=device)
+    resumed.epoch()
+    resumed.load_state(state)
+    assert same(resumed.state(), trainer.state())
+    before = through_a_file(state)
+    for _ in range(2):
+        assert resumed.epoch().learning_rate == trainer.epoch().learning_rate
+    assert same(resumed.state(), trainer.state())
+    assert same(state, before)
+
+
+@pytest.mark.parametrize(
+    "method", [name for name, (_, kind) in OPPONENTS.items() if issubclass(kind, StepTrainer)]
+)
+def test_parts_make_up_an_epoch(method):
+    complete, parted = make(method), make(method, parts=3)
+    complete.epoch()
+    for _ in range(3):
+        parted.epoch()
+    for a, b in zip(complete.network.weights, parted.network.weights, strict=True):
+        assert torch.equal(a, b)
+
+
+WEIGHTED = [*SIMPLE, "monoforward"]
+
+
+@pytest.mark.parametrize("method", WEIGHTED)
+def test_a_weight_of_two_is_a_sample_twice(method):
+    w = torch.from_numpy(np.random.default_rng(0).integers(0, 3, N)).double()
+    weighted = make(method, weights=w[:, None])
+    plain = make(method)
+    rows = torch.arange(N).repeat_interleave(w.long())
+    twice = batch(plain.source.X[rows], plain.source.labels[rows])
+    for a, b in zip(weighted.slopes(whole(weighted)), plain.slopes(twice), strict=True):
+        torch.testing.assert_close(a, b)
+
+
+@pytest.mark.parametrize("method", [name for name in OPPONENTS if name not in WEIGHTED])
+def test_weights_of_samples_are_refused_where_they_mean_nothing(method):
+    with pytest.raises(ConfigError, match=rf"method={method} is not defined for samples with weights: leave"):
+        make(method, weights=torch.ones(N, 1, dtype=torch.float64))
+
+
+REAL = [*SIMPLE]
+
+
+@pytest.mark.parametrize("method", REAL)
+def test_real_values_are_learnt(method):
+    trainer = make(method, n=300, targets="real", epochs=40)
+    source = trainer.source
+    before = trainer.objective(trainer.network.outputs(source.X), source.labels)
+    for _ in range(40):
+        trainer.epoch()
+    assert trainer.objective(trainer.network.outputs(source.X), source.labels) < 0.5 * before
+
+
+@pytest.mark.parametrize("method", [name for name in OPPONENTS if name not in REAL])
+def test_real_values_are_refused_where_there_must_be_classes(method):
+    with pytest.raises(
+        ConfigError, match=rf"method={method} is for classes.*choose method=jacobi, nmf or bp"
+    ):
+        make(method, targets="real")
+
+
+CONVOLUTION = ["dfa", "monoforward"]
+
+
+def pictures(method: str) -> Any:
+    X, labels, _ = planted(N, True, torch.device("cpu"), torch.float64)
+    X = torch.cat([X, X.flip(1)], dim=1)
+    layers = build_layers(NetworkConfig([6], True, convolution=[ConvolutionConfig(4, 3)]), 16, (4, 4), 3)
+    weights = random_weights(layers, True, "he", torch.Generator().manual_seed(1), X)
+    config, kind = OPPONENTS[method]
+    return kind(Network(weights, True, layers), Memory(X, labels), config(20), 10, torch.Generator())
+
+
+@pytest.mark.parametrize("method", OPPONENTS)
+def test_convolutions_are_trained_or_refused(method):
+    if method not in CONVOLUTION:
+        with pytest.raises(
+            ConfigError, match=rf"method={method} is for fully connected layers: leave network"
+        ):
+            pictures(method)
+        return
+    trainer = pictures(method)
+    before = trainer.network.weights
+    trainer.epoch()
+    assert all(not torch.equal(a, b) for a, b in zip(before, trainer.network.weights, strict=True))
+
+
+@pytest.mark.parametrize("method", OPPONENTS)
+def test_rates_fall_along_a_cosine(method):
+    trainer = make(method, epochs=4)
+    if isinstance(trainer, StepTrainer):
+        rates = [trainer.epoch().learning_rate for _ in range(4)]
+        assert rates == pytest.approx([0.01 * (1 + math.cos(math.pi * t / 12)) for t in (2, 5, 8, 11)])
