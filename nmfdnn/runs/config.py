@@ -24,8 +24,11 @@ from ..training import (
 )
 from ..training.opponents import (
     DFAConfig,
+    DTPConfig,
+    FFConfig,
     LocalLossConfig,
     MonoForwardConfig,
+    PCConfig,
     SignSymmetryConfig,
 )
 from ..training.pretraining import DTYPES
@@ -82,6 +85,9 @@ class Config:
     signsymmetry: SignSymmetryConfig = field(default_factory=SignSymmetryConfig)
     localloss: LocalLossConfig = field(default_factory=LocalLossConfig)
     monoforward: MonoForwardConfig = field(default_factory=MonoForwardConfig)
+    dtp: DTPConfig = field(default_factory=DTPConfig)
+    pc: PCConfig = field(default_factory=PCConfig)
+    ff: FFConfig = field(default_factory=FFConfig)
 
     def __post_init__(self) -> None:
         for key, choices in (

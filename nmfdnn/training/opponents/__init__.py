@@ -6,8 +6,11 @@ They train the same networks on the same batches as every method, under the same
 from typing import Any
 
 from .dfa import DFAConfig, DFATrainer
+from .dtp import DTPConfig, DTPTrainer
+from .ff import FFConfig, FFTrainer
 from .localloss import LocalLossConfig, LocalLossTrainer
 from .monoforward import MonoForwardConfig, MonoForwardTrainer
+from .pc import PCConfig, PCTrainer
 from .signsymmetry import SignSymmetryConfig, SignSymmetryTrainer
 
 OPPONENTS: dict[str, tuple[type[Any], type[Any]]] = {
@@ -17,6 +20,9 @@ OPPONENTS: dict[str, tuple[type[Any], type[Any]]] = {
         (SignSymmetryConfig, SignSymmetryTrainer),
         (LocalLossConfig, LocalLossTrainer),
         (MonoForwardConfig, MonoForwardTrainer),
+        (DTPConfig, DTPTrainer),
+        (PCConfig, PCTrainer),
+        (FFConfig, FFTrainer),
     )
 }
 """Configuration and trainer by the name of the method."""
@@ -25,10 +31,16 @@ __all__ = [
     "OPPONENTS",
     "DFAConfig",
     "DFATrainer",
+    "DTPConfig",
+    "DTPTrainer",
+    "FFConfig",
+    "FFTrainer",
     "LocalLossConfig",
     "LocalLossTrainer",
     "MonoForwardConfig",
     "MonoForwardTrainer",
+    "PCConfig",
+    "PCTrainer",
     "SignSymmetryConfig",
     "SignSymmetryTrainer",
 ]

@@ -1,7 +1,7 @@
 """What the other families share: steps by Adam along gradients that are written by hand, and their frame.
 
-Legend: layers i = 1 … d, codes Zᵢ₋₁ (n × kᵢ₋₁, Z₀ = X) that enter layer i, Ẑ with a column of ones where there
-is a bias, weights Wᵢ, Vᵢ = Ẑᵢ₋₁Wᵢ, Zᵢ = f(Vᵢ), f(V) = max(0, V), f' = [V > 0]; outputs V_d; Y one-hot.
+Legend: layers i = 1 … d, codes Zᵢ₋₁ (n × kᵢ₋₁, Z₀ = X) that enter layer i, Ẑ with a column of ones where
+there is a bias, weights Wᵢ, Vᵢ = Ẑᵢ₋₁Wᵢ, Zᵢ = f(Vᵢ), f(V) = max(0, V), f' = [V > 0]; outputs V_d; Y one-hot.
 E = ∂L/∂V_d is softmax(V_d) − Y for classes (cross-entropy) and V_d − Y for real values (half squares).
 A slope is the gradient of a layer's own loss, summed over samples; everything runs without autograd.
 """
@@ -82,7 +82,7 @@ class StepTrainer(ABC):
         # In this unit of the inputs, rates mean the same whatever unit they have.
         self.scales = [input_unit(source), *[1.0] * (len(start.weights) - 1)]
         self.weights = [W.detach().clone() for W in rescaled(start, self.scales).weights]
-        # Streams of their own, which leave the order of the data as it is; drawn on the CPU: equal everywhere.
+        # Streams of their own, which leave the order of the data as it is; helpers are equal on every device.
         seed = generator.initial_seed() ^ 1
         self.fixed, self.trained = self.helpers(torch.Generator().manual_seed(seed))
         self.noise = torch.Generator(source.device).manual_seed(seed)

@@ -5,8 +5,9 @@ The output's error goes to every hidden layer at once, through a fixed random ma
     Dᵢ = (E Bᵢ) ∘ f'(Vᵢ)  for i < d,  D_d = E,  slope of Wᵢ = Ẑᵢ₋₁ᵀDᵢ
 
 where backpropagation has Dᵢ = (Dᵢ₊₁Wᵢ₊₁ᵀ) ∘ f'(Vᵢ). No weight is used backwards, no layer waits for another.
-With one hidden layer and B₁ = W₂ᵀ it is backpropagation. The paper's steps are RMSprop's; here they are Adam's,
-for which the size of Bᵢ does not matter. Any kind of layer, classes and real values, weights of samples.
+With one hidden layer and B₁ = W₂ᵀ it is backpropagation. The paper's steps are RMSprop's; here they are
+Adam's, for which the size of Bᵢ does not matter. Any kind of layer, classes and real values, weights of
+samples.
 """
 
 from __future__ import annotations

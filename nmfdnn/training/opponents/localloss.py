@@ -104,7 +104,7 @@ class LocalLossTrainer(StepTrainer):
 
 
 def normalised(A: Tensor) -> tuple[Tensor, Tensor]:
-    """Rows of A less their means, divided by their lengths (0 where there is none), and the lengths (n × 1)."""
+    """Rows of A less their means and divided by their lengths, 0 where there is none; the lengths (n × 1)."""
     N = A - A.mean(dim=1, keepdim=True)
     lengths = N.norm(dim=1, keepdim=True).clamp_min(torch.finfo(A.dtype).tiny)
     return N / lengths, lengths

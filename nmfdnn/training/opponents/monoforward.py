@@ -1,8 +1,8 @@
 """Mono-Forward: every layer learns from its own classifier (J. Gong, B. Li, W. Abdulla 2025,
 arXiv:2501.09238).
 
-A hidden layer i has a projection Mᵢ (kᵢ × m) of its codes on a goodness for each class, and both learn from the
-cross-entropy of that goodness alone:
+A hidden layer i has a projection Mᵢ (kᵢ × m) of its codes on a goodness for each class, and both learn from
+the cross-entropy of that goodness alone:
 
     Gᵢ = ẐᵢMᵢ,  Eᵢ = softmax(Gᵢ) − Y,  slope of Mᵢ = ẐᵢᵀEᵢ,  slope of Wᵢ = Ẑᵢ₋₁ᵀ((EᵢMᵢᵀ) ∘ f'(Vᵢ))
 
@@ -53,7 +53,7 @@ class MonoForwardTrainer(StepTrainer):
 
 
 def classifiers(trainer: StepTrainer, count: int, generator: torch.Generator) -> list[Tensor]:
-    """Classifiers of the codes of the first `count` layers, each with a bias row where the network has them."""
+    """Classifiers of the codes of the first `count` layers, with a bias row where the network has them."""
     outputs, like = trainer.layers[-1].units, trainer.weights[0]
     found = [drawn(layer.outputs, outputs, generator, like) for layer in trainer.layers[:count]]
     return [torch.cat([M, M.new_zeros(1, outputs)]) if trainer.bias else M for M in found]
