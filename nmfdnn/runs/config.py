@@ -23,6 +23,8 @@ from ..training import (
     SolverConfig,
 )
 from ..training.opponents import (
+    ADMMConfig,
+    BCDConfig,
     DFAConfig,
     DTPConfig,
     FFConfig,
@@ -87,6 +89,8 @@ class Config:
     monoforward: MonoForwardConfig = field(default_factory=MonoForwardConfig)
     dtp: DTPConfig = field(default_factory=DTPConfig)
     pc: PCConfig = field(default_factory=PCConfig)
+    bcd: BCDConfig = field(default_factory=BCDConfig)
+    admm: ADMMConfig = field(default_factory=ADMMConfig)
     ff: FFConfig = field(default_factory=FFConfig)
 
     def __post_init__(self) -> None:
@@ -143,6 +147,8 @@ class Config:
         parts = {}
         for name in METHODS:
             part = getattr(self, name)
+            if not hasattr(part, "batch_size"):  # it takes all samples at once
+                continue
             key = f"{name}.batch_size"
             if part.batch_size > samples:
                 if key in asked and self.method == name:

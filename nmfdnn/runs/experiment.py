@@ -79,7 +79,7 @@ def _run(config: Config, folder: Path, config_text: str, overrides: Sequence[str
             "it, or start a run in another hydra.run.dir"
         )
     fitted = config.fit_batches(len(data.train), overrides)
-    asked, size = getattr(config, config.method).batch_size, getattr(fitted, config.method).batch_size
+    asked, size = (getattr(getattr(c, c.method), "batch_size", 0) for c in (config, fitted))
     if size < asked:
         log.info("%s.batch_size lowered from %d to all %d training samples", config.method, asked, size)
     layers = build_layers(config.network, data.features, data.image_shape, data.outputs)

@@ -68,9 +68,9 @@ METHODS: dict[str, Method] = {
             lambda config, start, source, order, name=name, trainer=trainer: trainer(  # type: ignore[misc]
                 start, source, getattr(config, name), config.epochs, order, config.records_per_epoch
             ),
-            slower=f"lower {name}.learning_rate",
+            slower=f"lower {name}.learning_rate" if hasattr(part, "learning_rate") else f"raise {name}.rho",
             copies=5,
         )
-        for name, (_, trainer) in OPPONENTS.items()
+        for name, (part, trainer) in OPPONENTS.items()
     },
 }

@@ -5,6 +5,8 @@ They train the same networks on the same batches as every method, under the same
 
 from typing import Any
 
+from .admm import ADMMConfig, ADMMTrainer
+from .bcd import BCDConfig, BCDTrainer
 from .dfa import DFAConfig, DFATrainer
 from .dtp import DTPConfig, DTPTrainer
 from .ff import FFConfig, FFTrainer
@@ -22,6 +24,8 @@ OPPONENTS: dict[str, tuple[type[Any], type[Any]]] = {
         (MonoForwardConfig, MonoForwardTrainer),
         (DTPConfig, DTPTrainer),
         (PCConfig, PCTrainer),
+        (BCDConfig, BCDTrainer),
+        (ADMMConfig, ADMMTrainer),
         (FFConfig, FFTrainer),
     )
 }
@@ -29,6 +33,10 @@ OPPONENTS: dict[str, tuple[type[Any], type[Any]]] = {
 
 __all__ = [
     "OPPONENTS",
+    "ADMMConfig",
+    "ADMMTrainer",
+    "BCDConfig",
+    "BCDTrainer",
     "DFAConfig",
     "DFATrainer",
     "DTPConfig",
