@@ -11,6 +11,7 @@ import pytest
 import torch
 from oracle import Array, hat
 from planted import batch, error_rate, planted
+from test_copies import Reads
 from test_trainers import same, through_a_file
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
@@ -566,6 +567,21 @@ def test_a_graph_is_found(no_graph):
         X * X
     with pytest.raises(AssertionError, match="backward"):
         X.square()
+
+
+@pytest.mark.parametrize("method", OPPONENTS)
+def test_updates_read_nothing(method, device):
+    trainer = make(method, device=device)
+    trainer.epoch()
+    batches = list(trainer.order.part())
+    with torch.no_grad(), Reads() as reads:
+        for some in batches:
+            if isinstance(trainer, StepTrainer):
+                trainer.update(some)
+            else:
+                trainer.round()
+    assert reads.operations > 20 * len(batches)
+    assert reads.found == {}
 
 
 @pytest.mark.parametrize("method", OPPONENTS)
