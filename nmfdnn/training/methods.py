@@ -68,7 +68,7 @@ METHODS: dict[str, Method] = {
             lambda config, start, source, order, name=name, trainer=trainer: trainer(  # type: ignore[misc]
                 start, source, getattr(config, name), config.epochs, order, config.records_per_epoch
             ),
-            slower=f"lower {name}.learning_rate" if hasattr(part, "learning_rate") else f"raise {name}.rho",
+            slower=part.slower(),
             copies=5,
         )
         for name, (part, trainer) in OPPONENTS.items()

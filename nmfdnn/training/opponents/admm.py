@@ -33,6 +33,7 @@ from torch import Tensor
 from ... import parallel
 from ...errors import require
 from ...factorization import counted, split_bias
+from .common import loss_per_sample
 from .whole import SplitConfig, WholeTrainer, nearest_before_relu
 
 
@@ -47,6 +48,7 @@ class ADMMConfig(SplitConfig):
     """
 
     name: ClassVar[str] = "admm"
+    careful: ClassVar[str] = "rho"
 
     nu: float = 1.0
     rho: float = 1.0
@@ -68,8 +70,7 @@ class ADMMTrainer(WholeTrainer):
 
     def objective(self, outputs: Tensor, labels: Tensor, weights: Tensor | None = None) -> float:
         """The output's loss per sample: cross-entropy for classes, half squares for real values."""
-        mass = len(labels) if weights is None else weights.sum().clamp_min(torch.finfo(weights.dtype).tiny)
-        return float(self.source.targets.loss("auto", outputs, labels, weights) / mass)
+        return loss_per_sample(self.source, outputs, labels, weights)
 
     def state(self) -> dict[str, Any]:
         held = None if self.multipliers is None else self.multipliers.clone()

@@ -41,6 +41,7 @@ class BCDConfig(SplitConfig):
     """
 
     name: ClassVar[str] = "bcd"
+    careful: ClassVar[str] = "alpha"
 
     gamma: float = 1.0
     rho: float = 1.0

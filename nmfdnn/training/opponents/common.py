@@ -54,6 +54,11 @@ class StepConfig:
         require(self.schedule in SCHEDULES, f"{self.name}.schedule", f"one of {choices}", self.schedule)
         require(0 <= self.weight_decay < math.inf, f"{self.name}.weight_decay", "≥ 0", self.weight_decay)
 
+    @classmethod
+    def slower(cls) -> str:
+        """What makes steps more careful."""
+        return f"lower {cls.name}.learning_rate"
+
     def positive(self, *keys: str) -> None:
         """Raise a `ConfigError` unless the values of these keys are > 0."""
         for key in keys:
@@ -116,7 +121,7 @@ class StepTrainer(ABC):
         for batch in self.order.part():
             rate = self.update(batch)
         seconds = watch.seconds()
-        require_finite(self.weights, self.source, f"lower {self.config.name}.learning_rate")
+        require_finite(self.weights, self.source, self.config.slower())
         return Epoch(seconds, rate)
 
     @torch.no_grad()
@@ -134,8 +139,7 @@ class StepTrainer(ABC):
 
     def objective(self, outputs: Tensor, labels: Tensor, weights: Tensor | None = None) -> float:
         """The output's loss per sample: cross-entropy for classes, half squares for real values."""
-        mass = len(labels) if weights is None else weights.sum().clamp_min(torch.finfo(weights.dtype).tiny)
-        return float(self.source.targets.loss("auto", outputs, labels, weights) / mass)
+        return loss_per_sample(self.source, outputs, labels, weights)
 
     def state(self) -> dict[str, Any]:
         return {
@@ -181,6 +185,12 @@ class StepTrainer(ABC):
         if self.config.schedule == "constant":
             return self.config.learning_rate
         return self.config.learning_rate * 0.5 * (1 + math.cos(math.pi * self.steps / self.total_steps))
+
+
+def loss_per_sample(source: Source, outputs: Tensor, labels: Tensor, weights: Tensor | None) -> float:
+    """Cross-entropy for classes, half squares for real values; samples count `weights` (n × 1) times."""
+    mass = len(labels) if weights is None else weights.sum().clamp_min(torch.finfo(weights.dtype).tiny)
+    return float(source.targets.loss("auto", outputs, labels, weights) / mass)
 
 
 def active(D: Tensor, Z: Tensor) -> Tensor:

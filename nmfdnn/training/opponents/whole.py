@@ -29,6 +29,13 @@ class SplitConfig:
 
     name: ClassVar[str] = ""
     """Of the method, for messages."""
+    careful: ClassVar[str] = ""
+    """The parameter that makes steps smaller where it is larger."""
+
+    @classmethod
+    def slower(cls) -> str:
+        """What makes steps more careful."""
+        return f"raise {cls.name}.{cls.careful}"
 
     def positive(self, *keys: str) -> None:
         """Raise a `ConfigError` unless the values of these keys are > 0."""
@@ -79,7 +86,7 @@ class WholeTrainer(ABC):
             self.begin()
         self.round()
         seconds = watch.seconds()
-        require_finite(self.weights, self.source, f"raise {self.config.name}.rho")
+        require_finite(self.weights, self.source, self.config.slower())
         return Epoch(seconds, 1.0)
 
     def objective(self, outputs: Tensor, labels: Tensor, weights: Tensor | None = None) -> float:
