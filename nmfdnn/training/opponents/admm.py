@@ -51,7 +51,7 @@ class ADMMConfig(SplitConfig):
     careful: ClassVar[str] = "rho"
 
     nu: float = 1.0
-    rho: float = 1.0
+    rho: float = 0.1
     output_steps: int = 20
 
     def __post_init__(self) -> None:

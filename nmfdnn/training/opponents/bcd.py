@@ -44,7 +44,7 @@ class BCDConfig(SplitConfig):
     careful: ClassVar[str] = "alpha"
 
     gamma: float = 1.0
-    rho: float = 1.0
+    rho: float = 0.1
     alpha: float = 1.0
 
     def __post_init__(self) -> None:
