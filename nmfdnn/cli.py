@@ -30,7 +30,7 @@ from . import parallel
 from .data import SCHEMAS
 from .errors import CheckpointError, ConfigError, NmfdnnError, ParallelError
 from .files import fresh_folder, locked, made_folder, replace_text
-from .records import SUMMARY
+from .records import PARTS, SUMMARY, error_of, measure_of
 from .runs import checkpoint
 from .runs.config import Config
 from .runs.experiment import MAY_CHANGE, run
@@ -144,7 +144,7 @@ def stored_run(folder: Path, cfg: DictConfig, overrides: list[str]) -> tuple[Dic
 
 @hydra.main(version_base="1.3", config_path="pkg://nmfdnn.configs", config_name="config")
 def _job(cfg: DictConfig) -> float | None:
-    """One run; returns for sweepers the validation error in %, without validation the training error."""
+    """One run; returns for sweepers the validation error, without validation the training error."""
     hydra_config = HydraConfig.get()
     folder = Path(hydra_config.runtime.output_dir)
     try:
@@ -169,8 +169,8 @@ def _job(cfg: DictConfig) -> float | None:
             raise  # Hydra notes the failure and goes on with the other jobs
         sys.exit(2)
     _farewell(summary, folder)
-    validation = summary["validation_error"]
-    return float(summary["train_error"] if validation is None else validation)
+    validation = error_of(summary, "validation")
+    return float(error_of(summary, "train") if validation is None else validation)
 
 
 def _with_others(*arguments: Any) -> dict[str, Any]:
@@ -265,7 +265,7 @@ def _farewell(summary: dict[str, Any], folder: Path) -> None:
     last = summary["last"]
     kept_epoch = summary["best_validation_epoch"]
     if kept_epoch is not None and kept_epoch != last["epoch"]:
-        log.info("last epoch: %s", _errors(last))
+        log.info("last epoch: %s", _errors(summary, last))
     log.info(
         "%s%s after %g epochs: %.1f s pre-training + %.1f s training, %.0f MB",
         "" if kept_epoch is None else f"kept, of epoch {kept_epoch:g}: ",
@@ -279,9 +279,11 @@ def _farewell(summary: dict[str, Any], folder: Path) -> None:
     log.info("curves and pictures: tensorboard --logdir %s", folder)
 
 
-def _errors(of: dict[str, Any]) -> str:
-    names = [name for name in ("train", "validation", "test") if of[f"{name}_error"] is not None]
-    return ", ".join(f"{name} {of[f'{name}_error']:.2f} %" for name in names)
+def _errors(summary: dict[str, Any], of: dict[str, Any] | None = None) -> str:
+    measure = measure_of(summary)
+    errors = {part: error_of(summary, part, of) for part in PARTS}
+    found = [f"{part} {measure.text(error)}" for part, error in errors.items() if error is not None]
+    return f"{'' if measure.unit else f'{measure.title}: '}{', '.join(found)}"
 
 
 def _terminate(_signal: int, _frame: FrameType | None) -> NoReturn:

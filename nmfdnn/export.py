@@ -20,7 +20,8 @@ SUFFIXES = {"torch": ".pt2", "safetensors": ".safetensors", "onnx": ".onnx"}
 
 
 def sequential(model: Model) -> nn.Sequential:
-    """The model as plain modules of PyTorch, for evaluation: raw samples n × … in, outputs n × classes out.
+    """The model as plain modules of PyTorch, for evaluation: raw samples n × … in, outputs n × m out: of
+    classes scores, the highest of which decides, else values in their unit.
 
     Raw samples are floating; pictures have their channels first. The preprocessing is a batch normalisation
     with fixed statistics.
@@ -36,6 +37,8 @@ def sequential(model: Model) -> nn.Sequential:
     picture: tuple[int, int, int] | None = None  # rows, columns and channels of what comes next
     for i, layer in enumerate(network.layers):
         W, b = split_bias(network.weights[i], layer.fan_in)
+        if i == len(network.layers) - 1:
+            W, b = model.targets.outward(W, b)
         picture, made = _modules(layer, W, b, picture)
         modules += made
         if i < len(network.layers) - 1:

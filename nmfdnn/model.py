@@ -1,14 +1,13 @@
-"""A trained model in one file: what takes raw samples to classes.
+"""A trained model in one file: what takes raw samples to classes, or to real values.
 
 A run leaves `network.pt`, tensors and plain containers in PyTorch's format. As a .safetensors file the same
-model holds tensors and, as JSON in its metadata, everything else: layers, preprocessing, class names, the
+model holds tensors and, as JSON in its metadata, everything else: layers, preprocessing, targets, the
 run's configuration and versions. Nothing in either is ever executed.
 """
 
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,16 +17,17 @@ import numpy as np
 import safetensors
 import safetensors.torch
 import torch
-from scipy.optimize import minimize_scalar
 from torch import Tensor
 
 from . import files
 from .data.preprocessing import Preprocessing
-from .errors import CheckpointError, ConfigError
+from .errors import CheckpointError
 from .network import Network, from_state
+from .targets import Targets
+from .targets import from_state as from_target_state
 
 MODEL = "network.pt"
-FORMAT = 1
+FORMAT = 2
 """Of the file; a later one is refused."""
 
 
@@ -37,24 +37,29 @@ class Model:
 
     Attributes:
         network: the weights that were kept.
-        classes: name of each output.
+        targets: what the outputs are: classes with their names, or values in a unit.
         preprocessing: fitted on the training part.
         image_shape: shape of a sample as a picture, for instance (28, 28), or None.
         temperature: by which outputs are divided for probabilities, fitted on the validation part; None where
-            there was none.
+            there was none, or no classes.
         information: what else is known: configuration, versions, epoch, errors.
     """
 
     network: Network
-    classes: tuple[str, ...]
+    targets: Targets
     preprocessing: Preprocessing = field(default_factory=Preprocessing)
     image_shape: tuple[int, ...] | None = None
     temperature: float | None = None
     information: Mapping[str, Any] = field(default_factory=dict)
 
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Name of each output."""
+        return self.targets.names
+
     @torch.no_grad()
     def outputs(self, X: np.ndarray | Tensor) -> Tensor:
-        """The network's linear outputs n × classes, on its device, for raw samples X (n × …).
+        """The network's linear outputs n × m, on its device, for raw samples X (n × …).
 
         Raises:
             DataError: samples of another shape, or not finite.
@@ -63,25 +68,20 @@ class Model:
         return self.network.outputs(self.preprocessing.apply(X, device=like.device, dtype=like.dtype))
 
     def decision_function(self, X: np.ndarray | Tensor) -> np.ndarray:
-        """Scores n × classes, the highest of which decides."""
+        """Scores n × classes, the highest of which decides; outputs in units of their deviation of values."""
         return self.outputs(X).cpu().numpy()
 
     def predict(self, X: np.ndarray | Tensor) -> np.ndarray:
-        """Names of the classes of raw samples X (n × …): n strings."""
-        return np.array(self.classes)[self.outputs(X).argmax(dim=1).cpu().numpy()]
+        """What raw samples X (n × …) are: names of classes, n strings; or values, n or n × m, in a unit."""
+        return self.targets.answers(self.outputs(X))
 
     def predict_proba(self, X: np.ndarray | Tensor) -> np.ndarray:
         """Probabilities n × classes: softmax of the outputs divided by `temperature` (Guo et al. 2017).
 
         Raises:
-            ConfigError: nothing was held out on which the temperature could have been fitted.
+            ConfigError: there are no classes, or nothing was held out to fit the temperature on.
         """
-        if self.temperature is None:
-            raise ConfigError(
-                "this model's probabilities are not calibrated, because nothing was held out when it was "
-                "trained: train with data.validation above 0, or use decision_function"
-            )
-        return (self.outputs(X).double() / self.temperature).softmax(dim=1).cpu().numpy()
+        return self.targets.probabilities(self.outputs(X), self.temperature).cpu().numpy()
 
     def save(self, path: str | Path) -> None:
         """Write the model as one file, whole or not at all; as safetensors where the name ends so."""
@@ -90,20 +90,22 @@ class Model:
             "format": FORMAT,
             "bias": self.network.bias,
             "layers": [layer.state() for layer in self.network.layers],
-            "classes": list(self.classes),
             "image_shape": self.image_shape,
             "temperature": self.temperature,
             "information": dict(self.information),
         }
-        weights, preprocessing = self.network.weights, self.preprocessing.state()
+        weights, parts = self.network.weights, {}
+        parts["preprocessing"], parts["targets"] = self.preprocessing.state(), self.targets.state()
         if path.suffix != ".safetensors":
-            state = {**plain, "weights": weights, "preprocessing": preprocessing}
+            state = {**plain, **parts, "weights": weights}
             files.replace(path, lambda file: torch.save(state, file))
             return
         tensors = {f"weights.{i}": W for i, W in enumerate(weights)}
-        tensors |= {f"preprocessing.{name}": preprocessing.pop(name) for name in ("offset", "scale")}
+        for part, values in parts.items():
+            for name in [name for name, value in values.items() if isinstance(value, Tensor)]:
+                tensors[f"{part}.{name}"] = values.pop(name)
         tensors = {name: T.detach().cpu().contiguous() for name, T in tensors.items()}
-        metadata = {"nmfdnn": json.dumps({**plain, "preprocessing": preprocessing})}
+        metadata = {"nmfdnn": json.dumps({**plain, **parts})}
         content = safetensors.torch.save(tensors, metadata)
         files.replace(path, lambda file: file.write(content))
 
@@ -134,9 +136,11 @@ def load(path: str | Path, device: torch.device | str = "cpu") -> Model:
         shape = state["image_shape"]
         # Before there were layers of other kinds, all were fully connected.
         layers = tuple(from_state(layer) for layer in state.get("layers", ()))
+        # And all that there was to predict were classes.
+        targets = state.get("targets") or {"kind": "classes", "names": state["classes"]}
         return Model(
             Network(list(state["weights"]), state["bias"], layers),
-            tuple(state["classes"]),
+            from_target_state(targets),
             Preprocessing.from_state(state["preprocessing"]),
             None if shape is None else tuple(shape),
             state.get("temperature"),
@@ -153,23 +157,11 @@ def _safetensors(path: Path, device: torch.device | str) -> dict[str, Any]:
     with safetensors.safe_open(path, framework="pt", device=str(device)) as file:
         state = json.loads((file.metadata() or {})["nmfdnn"])
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no dictionary)
-    state["preprocessing"] |= {name: tensors[f"preprocessing.{name}"] for name in ("offset", "scale")}
-    return {**state, "weights": [tensors[f"weights.{i}"] for i in range(len(tensors) - 2)]}
-
-
-def calibrated(outputs: Tensor, labels: Tensor) -> float:
-    """The temperature T > 0 for which softmax(outputs/T) has the least log-loss on these labels (n).
-
-    Args:
-        outputs: n × classes, n ≥ 1.
-        labels: n, int64.
-    """
-    outputs = outputs.double()
-    outputs = outputs - outputs.mean(dim=1, keepdim=True)
-    size = float(outputs.square().mean().sqrt()) or 1.0
-
-    def loss(log_temperature: float) -> float:
-        scaled = outputs / (size * math.exp(log_temperature))
-        return float(torch.nn.functional.cross_entropy(scaled, labels))
-
-    return size * math.exp(minimize_scalar(loss, bounds=(-7, 7), method="bounded").x)
+    count = 0
+    for key, T in tensors.items():
+        part, _, name = key.partition(".")
+        if part == "weights":
+            count += 1
+        else:
+            state[part][name] = T
+    return {**state, "weights": [tensors[f"weights.{i}"] for i in range(count)]}

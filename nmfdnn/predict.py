@@ -8,23 +8,49 @@ from pathlib import Path
 
 import numpy as np
 import pandas
+from torch import Tensor
 
 from . import files
 from .data.samples import read_samples
 from .model import Model, load
+from .records import MEASURES
 from .text import one_line_errors, print_anything
+
+SHOWN = 12  # classes, at most, that are judged one by one
 
 
 def table(model: Model, X: np.ndarray) -> pandas.DataFrame:
-    """A row for each of the samples X (n × …), with its class and the scores of all classes.
+    """A row for each of the samples X (n × …), with its class and the scores of all classes, or its values.
 
     Scores are probabilities where the model is calibrated, else outputs.
     """
-    scores = model.decision_function(X) if model.temperature is None else model.predict_proba(X)
-    name = "output" if model.temperature is None else "probability"
-    columns = {f"{name}_{label}": scores[:, i] for i, label in enumerate(model.classes)}
-    predicted = np.array(model.classes)[scores.argmax(axis=1)]
-    return pandas.DataFrame({"predicted": predicted, **columns})
+    return _table(model, model.outputs(X))
+
+
+def _table(model: Model, outputs: Tensor) -> pandas.DataFrame:
+    answers = model.targets.answers(outputs)
+    columns = {"predicted": answers}
+    if answers.ndim == 2:
+        columns = {f"predicted_{name}": answers[:, i] for i, name in enumerate(model.targets.names)}
+    return pandas.DataFrame({**columns, **model.targets.scores(outputs, model.temperature)})
+
+
+def judgement(model: Model, outputs: Tensor, y: np.ndarray) -> str:
+    """What the outputs (n × m) for samples with these labels (n, or n × m) are worth, in one line.
+
+    Raises:
+        DataError: the labels are not what the model predicts.
+    """
+    targets, labels = model.targets, model.targets.read(y)
+    outputs, measure = outputs.cpu(), MEASURES[model.targets.measure]
+    error = targets.error(targets.misses(outputs, labels), len(labels))
+    parts = [f"{len(labels)} labelled samples, {measure.title} {measure.text(error)}"]
+    for name, value in targets.measures(outputs, labels, model.temperature).items():
+        if isinstance(value, float):
+            parts.append(f"{name.replace('_', ' ')} {value:.4g}")
+        elif len(value) <= SHOWN:
+            parts.append(f"{name.replace('_', ' ')} {', '.join(f'{k} {v:.4g}' for k, v in value.items())}")
+    return "; ".join(parts)
 
 
 def main() -> None:
@@ -34,21 +60,24 @@ def main() -> None:
     parser.add_argument("run", help="folder of a run, or its network.pt")
     parser.add_argument("file", help="samples: .npy, .npz (X, or X_test if there is no X), .csv or .parquet")
     parser.add_argument("-o", "--output", type=Path, help="a .csv file; default: print")
-    parser.add_argument("--label", help="a table's column of labels, if it has one without a usual name")
+    parser.add_argument(
+        "--label", help="a table's column of labels, if it has one without a usual name; several with commas"
+    )
     parser.add_argument("--device", default="cpu")
     arguments = parser.parse_args()
     with one_line_errors(arguments.output):
         model = load(arguments.run, arguments.device)
-        X, labels = read_samples(arguments.file, model.network.layers[0].inputs, arguments.label)
-        found = table(model, X)
-        text = found.to_csv(index_label="sample")
+        inputs, columns = model.network.layers[0].inputs, model.targets.columns
+        X, y = read_samples(arguments.file, inputs, arguments.label, columns)
+        outputs = model.outputs(X)
+        told = None if y is None else judgement(model, outputs, y)
+        text = _table(model, outputs).to_csv(index_label="sample")
         if arguments.output is None:
             sys.stdout.write(text)
         else:
             files.replace_text(arguments.output, text)
-    if labels is not None:
-        wrong = 100 * np.mean(found["predicted"].to_numpy() != labels)
-        print(f"{len(labels)} labelled samples, error {wrong:.2f} %", file=sys.stderr)
+    if told is not None:
+        print(told, file=sys.stderr)
 
 
 if __name__ == "__main__":

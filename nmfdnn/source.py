@@ -11,7 +11,7 @@ the sum of the weights is in the place of the number of samples.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
@@ -195,12 +195,14 @@ def blockwise(n: int, block: int, window: int, generator: torch.Generator) -> Te
 class Order:
     """The mini-batches of one epoch after another, each shuffled anew, handed out in equal parts of an epoch.
 
-    There are at most as many `parts` as mini-batches.
+    There are at most as many `parts` as mini-batches. After each mini-batch `tick`, unless it is None, gets
+    the share of an epoch that this was.
     """
 
     def __init__(self, source: Source, size: int, generator: torch.Generator, parts: int = 1) -> None:
         self.source, self.size, self.generator = source, size, generator
         self.parts = min(parts, math.ceil(len(source) / size))
+        self.tick: Callable[[float], object] | None = None
         self._part = 0
 
     def part(self) -> Iterator[Batch]:
@@ -209,7 +211,13 @@ class Order:
             self._draw()
         first, last = (len(self._batches) * part // self.parts for part in (self._part, self._part + 1))
         self._part = (self._part + 1) % self.parts
-        return self.source.batches(self._batches[first:last])
+        found = self.source.batches(self._batches[first:last])
+        return found if self.tick is None else self._told(found, self.tick)
+
+    def _told(self, found: Iterator[Batch], tick: Callable[[float], object]) -> Iterator[Batch]:
+        for batch in found:
+            yield batch
+            tick(batch.samples / len(self.source))
 
     def state(self) -> dict[str, Any]:
         """A copy of what the next parts depend on."""

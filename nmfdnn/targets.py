@@ -10,7 +10,7 @@ plain ones, V = Y, in units of their standard deviation.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Protocol
 
@@ -29,6 +29,9 @@ class Targets(Protocol):
     """What data, training, evaluation and prediction ask."""
 
     kind: ClassVar[str]
+    measure: ClassVar[str]  # of `records.MEASURES`: what `error` is
+    hardly: ClassVar[float]  # an error of this share of that of a guess is hardly below it
+    guess: ClassVar[str]  # the best answer that is always the same
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -42,6 +45,20 @@ class Targets(Protocol):
 
     def labels(self, values: np.ndarray, dtype: torch.dtype) -> Tensor:
         """What a source hands out for these values."""
+
+    def read(self, y: np.ndarray) -> Tensor:
+        """Labels for what a file says of samples (n, n × 1 or n × m).
+
+        Raises:
+            DataError: that is something else.
+        """
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Names of the columns in which a table has them, if these are known."""
+
+    def outward(self, W: Tensor, b: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """Weights and biases of the last layer whose outputs are in the user's unit."""
 
     def strata(self, values: np.ndarray) -> np.ndarray:
         """Numbers from 0 (n) of the groups of which every part of the data gets its share."""
@@ -70,8 +87,33 @@ class Targets(Protocol):
     def error(self, misses: Tensor, samples: int) -> float:
         """How bad outputs are, for the total of `misses`."""
 
+    def slack(self, samples: int) -> float:
+        """A rise of the error that so many samples can show without much behind it."""
+
+    def guess_error(self, labels: Tensor) -> float:
+        """Error of the best answer that is always the same."""
+
     def answers(self, V: Tensor) -> np.ndarray:
         """What the outputs say in the user's words or unit: n, or n × m where a sample has several."""
+
+    def scores(self, V: Tensor, temperature: float | None) -> dict[str, np.ndarray]:
+        """What there is to say of each output besides the answer: columns of n numbers."""
+
+    def probabilities(self, V: Tensor, temperature: float | None) -> Tensor:
+        """Those of the classes (n × m), in float64, where they are calibrated.
+
+        Raises:
+            ConfigError: there are none.
+        """
+
+    def temperature(self, V: Tensor, labels: Tensor) -> float | None:
+        """By which outputs are to be divided for calibrated probabilities; None where there are none."""
+
+    def measures(self, V: Tensor, labels: Tensor, temperature: float | None = None) -> dict[str, Any]:
+        """More measures than `error`, of outputs of at least one sample."""
+
+    def state(self) -> dict[str, Any]:
+        """As plain containers and tensors, see `from_state`."""
 
 
 @dataclass(frozen=True)
@@ -80,6 +122,9 @@ class Classes:
 
     names: tuple[str, ...] = ()
     kind: ClassVar[str] = "classes"
+    measure: ClassVar[str] = "error"
+    hardly: ClassVar[float] = 0.9
+    guess: ClassVar[str] = "the most frequent class"
 
     def fitted(self, values: np.ndarray, weights: np.ndarray | None = None) -> Classes:
         return self
@@ -89,6 +134,18 @@ class Classes:
 
     def labels(self, values: np.ndarray, dtype: torch.dtype) -> Tensor:
         return torch.from_numpy(values)
+
+    def read(self, y: np.ndarray) -> Tensor:
+        """−1 where there is no such class."""
+        places = {name: i for i, name in enumerate(self.names)}
+        return torch.tensor([places.get(name, -1) for name in named(y).tolist()])
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        return ()
+
+    def outward(self, W: Tensor, b: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        return W, b
 
     def strata(self, values: np.ndarray) -> np.ndarray:
         return values
@@ -123,8 +180,57 @@ class Classes:
     def error(self, misses: Tensor, samples: int) -> float:
         return 100 * (int(misses) / samples)
 
+    def slack(self, samples: int) -> float:
+        return max(5.0, 200.5 / samples)  # in points; two samples do not make a rise
+
+    def guess_error(self, labels: Tensor) -> float:
+        return 100 * (1 - int(labels.bincount().max()) / len(labels))
+
     def answers(self, V: Tensor) -> np.ndarray:
         return np.array(self.names)[V.argmax(dim=1).cpu().numpy()]
+
+    def scores(self, V: Tensor, temperature: float | None) -> dict[str, np.ndarray]:
+        name, values = "output", V.cpu().numpy()
+        if temperature is not None:
+            name, values = "probability", self.probabilities(V, temperature).cpu().numpy()
+        return {f"{name}_{label}": values[:, i] for i, label in enumerate(self.names)}
+
+    def probabilities(self, V: Tensor, temperature: float | None) -> Tensor:
+        """Softmax of outputs divided by a temperature (Guo et al. 2017)."""
+        if temperature is None:
+            raise ConfigError(
+                "this model's probabilities are not calibrated, because nothing was held out when it was "
+                "trained: train with data.validation above 0, or use decision_function"
+            )
+        return (V.double() / temperature).softmax(dim=1)
+
+    def temperature(self, V: Tensor, labels: Tensor) -> float | None:
+        return calibrated(V, labels)
+
+    def measures(self, V: Tensor, labels: Tensor, temperature: float | None = None) -> dict[str, Any]:
+        """Errors of each class there is and their mean, in %; F₁, the mean over classes; log-loss."""
+        from sklearn import metrics
+
+        known = labels >= 0
+        V, labels = V[known], labels[known]
+        if not len(labels):
+            return {}
+        true, found = labels.cpu().numpy(), V.argmax(dim=1).cpu().numpy()
+        present = np.unique(true)
+        errors = 100 * (1 - metrics.recall_score(true, found, labels=present, average=None))
+        values: dict[str, Any] = {
+            "balanced_error": float(errors.mean()),
+            "macro_f1": float(metrics.f1_score(true, found, average="macro", zero_division=0)),
+        }
+        if temperature is not None:
+            shares = self.probabilities(V, temperature).cpu().numpy()
+            values["log_loss"] = float(metrics.log_loss(true, shares, labels=range(V.shape[1])))
+        names = self.names or tuple(map(str, range(V.shape[1])))
+        values["error_of"] = {names[i]: float(error) for i, error in zip(present, errors, strict=True)}
+        return values
+
+    def state(self) -> dict[str, Any]:
+        return {"kind": self.kind, "names": list(self.names)}
 
 
 @dataclass(frozen=True, eq=False)
@@ -138,7 +244,10 @@ class RealValues:
     names: tuple[str, ...] = ("y",)
     offset: Tensor = field(default_factory=lambda: torch.zeros(1, dtype=torch.float64))
     scale: Tensor = field(default_factory=lambda: torch.ones(1, dtype=torch.float64))
-    kind: ClassVar[str] = "real"
+    kind: ClassVar[str] = "values"
+    measure: ClassVar[str] = "rmse"
+    hardly: ClassVar[float] = 0.99
+    guess: ClassVar[str] = "the mean"
 
     def fitted(self, values: np.ndarray, weights: np.ndarray | None = None) -> RealValues:
         """With mean and standard deviation of these values (n or n × m).
@@ -170,6 +279,22 @@ class RealValues:
         if how is not None:
             raise ConfigError(f"class_weight must be null where targets are real values, got {how!r}")
         return given
+
+    def read(self, y: np.ndarray) -> Tensor:
+        if y.dtype.kind not in "iubf" or y.size != len(y) * len(self.names):
+            raise DataError(
+                f"each sample must have {len(self.names)} values ({', '.join(self.names)}), got "
+                f"shape {y.shape} of {y.dtype}: leave them out, or give those that the model predicts"
+            )
+        return self.labels(y, torch.float64)
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        return self.names
+
+    def outward(self, W: Tensor, b: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        scale, offset = self.scale.to(W), self.offset.to(W)
+        return W * scale, offset if b is None else b * scale + offset
 
     def labels(self, values: np.ndarray, dtype: torch.dtype) -> Tensor:
         return ((torch.from_numpy(_columns(values)) - self.offset) / self.scale).to(dtype)
@@ -205,6 +330,37 @@ class RealValues:
     def error(self, misses: Tensor, samples: int) -> float:
         return float(((misses.cpu() / samples).sqrt() * self.scale).mean())
 
+    def slack(self, samples: int) -> float:
+        return 0.05 * float(self.scale.mean())
+
+    def guess_error(self, labels: Tensor) -> float:
+        return self.error(self.misses(labels.mean(dim=0, dtype=torch.float64), labels), len(labels))
+
+    def scores(self, V: Tensor, temperature: float | None) -> dict[str, np.ndarray]:
+        return {}
+
+    def probabilities(self, V: Tensor, temperature: float | None) -> Tensor:
+        raise ConfigError("this model predicts real values, which have no probabilities: use predict")
+
+    def temperature(self, V: Tensor, labels: Tensor) -> float | None:
+        return None
+
+    def measures(self, V: Tensor, labels: Tensor, temperature: float | None = None) -> dict[str, Any]:
+        """R² and mean absolute error, means over outputs; of several outputs also those of each."""
+        from sklearn import metrics
+
+        true, found = (T.cpu().double() * self.scale + self.offset for T in (labels, V))
+        values: dict[str, Any] = {"mae": float(metrics.mean_absolute_error(true, found))}
+        if len(true) > 1:  # of one value there is no variance
+            values = {"r2": float(metrics.r2_score(true, found)), **values}
+        if len(self.names) > 1:
+            errors = metrics.mean_squared_error(true, found, multioutput="raw_values") ** 0.5
+            values["rmse_of"] = dict(zip(self.names, errors.tolist(), strict=True))
+        return values
+
+    def state(self) -> dict[str, Any]:
+        return {"kind": self.kind, "names": list(self.names), "offset": self.offset, "scale": self.scale}
+
     def answers(self, V: Tensor) -> np.ndarray:
         found = (V.cpu().double() * self.scale + self.offset).numpy()
         return found[:, 0] if found.shape[1] == 1 else found
@@ -214,9 +370,28 @@ CLASSES = Classes()
 """Without names."""
 
 
+def from_state(state: dict[str, Any]) -> Targets:
+    """The targets of which `state` is the `Targets.state`."""
+    values = {key: value.cpu() if isinstance(value, Tensor) else value for key, value in state.items()}
+    return KINDS[str(values.pop("kind"))](**{**values, "names": tuple(values["names"])})
+
+
+KINDS: dict[str, Callable[..., Targets]] = {kind.kind: kind for kind in (Classes, RealValues)}
+
+
 def _columns(values: np.ndarray) -> np.ndarray:
     """Values (n or n × m) as n × m in float64."""
     return np.asarray(values, np.float64).reshape(len(values), -1)
+
+
+def named(y: np.ndarray) -> np.ndarray:
+    """Labels (n, n × 1, or one-hot rows) as the names that classes have."""
+    y = y[:, 0] if y.ndim == 2 and y.shape[1] == 1 else y
+    if y.ndim == 2:
+        y = y.argmax(axis=1)
+    if y.dtype.kind == "f" and (y == np.round(y)).all():
+        y = y.astype(np.int64)
+    return y.astype(str)
 
 
 def one_hot(labels: Tensor, classes: int, dtype: torch.dtype) -> Tensor:
@@ -227,6 +402,25 @@ def one_hot(labels: Tensor, classes: int, dtype: torch.dtype) -> Tensor:
 def half_squares(R: Tensor, weights: Tensor | None = None) -> Tensor:
     """½‖R‖² for residuals R (n × m) of samples that count `weights` (n × 1) times; 0-d."""
     return 0.5 * (R.square() if weights is None else weights * R.square()).sum()
+
+
+def calibrated(outputs: Tensor, labels: Tensor) -> float:
+    """The temperature T > 0 for which softmax(outputs/T) has the least log-loss on these labels (n).
+
+    Args:
+        outputs: n × classes, n ≥ 1.
+        labels: n, int64.
+    """
+    from scipy.optimize import minimize_scalar
+
+    outputs = outputs.double()
+    outputs = outputs - outputs.mean(dim=1, keepdim=True)
+    size = float(outputs.square().mean().sqrt()) or 1.0
+
+    def loss(log_temperature: float) -> float:
+        return float(functional.cross_entropy(outputs / (size * math.exp(log_temperature)), labels))
+
+    return size * math.exp(minimize_scalar(loss, bounds=(-7, 7), method="bounded").x)
 
 
 def class_weights(

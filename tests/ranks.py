@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from nmfdnn.linalg import METHODS
 from nmfdnn.network import ConvolutionConfig, Network, NetworkConfig, build_layers, dense, random_weights
 from nmfdnn.runs.results import measure
 from nmfdnn.source import Memory, share
+from nmfdnn.targets import RealValues
 from nmfdnn.training import (
     AlternatingConfig,
     AlternatingTrainer,
@@ -41,12 +43,19 @@ def train(method: str, dtype: torch.dtype) -> list[float]:
     # No two patches are blank: whether their codes are active at a start without biases is rounding.
     X = bunch.data[:SAMPLES] / 16 + 0.1 * np.random.default_rng(0).random((SAMPLES, 64))
     source = Memory(torch.from_numpy(X[here]).to(dtype), labels, here.start)
+    if variant == "weighted":
+        weights = torch.from_numpy(np.random.default_rng(1).integers(0, 4, (SAMPLES, 1))).to(dtype)
+        source = replace(source, weights=weights)
+    if variant == "real":
+        targets = RealValues().fitted(bunch.data[:SAMPLES, [20, 29]])
+        values = targets.labels(bunch.data[:SAMPLES, [20, 29]], dtype)
+        source = replace(source, labels=values, targets=targets)
     config = NetworkConfig([20, 15], True, "pretrained" if name == "nmf" else "he")
     if variant == "convolution":
         config = NetworkConfig([15], True, convolution=[ConvolutionConfig(4, 3, pool=2)])
     solver = SolverConfig(variant if variant in METHODS else "svd", 3e-2, 3e-2)
     g = torch.Generator().manual_seed(1)
-    layers = build_layers(config, 64, (8, 8), 10)
+    layers = build_layers(config, 64, (8, 8), 2 if variant == "real" else 10)
     start = starting_network(source, layers, config, PretrainingConfig(200, 2, 3, 3), solver, g).network
     trainer: Trainer
     if name in OPPONENTS:
@@ -97,6 +106,7 @@ TRAININGS = (
     *(f"{name}{variant}" for name in ("jacobi", "bp") for variant in ("", "_convolution")),
     "nmf_convolution",
     *OPPONENTS,
+    *(f"{name}_{variant}" for name in ("nmf", "jacobi", "bp") for variant in ("weighted", "real")),
 )
 
 

@@ -16,9 +16,10 @@ import nmfdnn
 from nmfdnn.data import load
 from nmfdnn.data.preprocessing import Preprocessing
 from nmfdnn.errors import CheckpointError, ConfigError, DataError
-from nmfdnn.model import Model, calibrated
+from nmfdnn.model import Model
 from nmfdnn.network import ConvolutionConfig, Network, NetworkConfig, build_layers, random_weights
 from nmfdnn.runs.experiment import run
+from nmfdnn.targets import Classes, calibrated
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +69,12 @@ def made(shape=(2, 6, 5), image_shape=(2, 6, 5)) -> Model:
     scale = torch.tensor(255.0, dtype=torch.float64)
     preprocessing = Preprocessing("none", shape, scale=scale)
     return Model(
-        Network(weights, True, layers), ("a", "b", "ç"), preprocessing, image_shape, 0.5, {"epoch": 3}
+        Network(weights, True, layers),
+        Classes(("a", "b", "ç")),
+        preprocessing,
+        image_shape,
+        0.5,
+        {"epoch": 3},
     )
 
 
@@ -94,7 +100,7 @@ def test_constant_features_have_an_infinite_scale_that_survives(tmp_path):
     X = np.random.default_rng(0).random((30, 4))
     X[:, 2] = 7
     preprocessing = fitted(X)
-    Model(Network([torch.rand(4, 2)]), ("a", "b"), preprocessing).save(tmp_path / "kept")
+    Model(Network([torch.rand(4, 2)]), Classes(("a", "b")), preprocessing).save(tmp_path / "kept")
     again = nmfdnn.load(tmp_path / "kept")
     assert torch.isinf(again.preprocessing.scale[2])
     assert np.isfinite(again.decision_function(X)).all()
@@ -161,7 +167,7 @@ def test_foreign_and_later_files_are_refused(tmp_path):
     with pytest.raises(CheckpointError, match="damaged, or no model of nmfdnn"):
         nmfdnn.load(path)
     made().save(path)
-    path.write_bytes(path.read_bytes().replace(b'\\"format\\": 1', b'\\"format\\": 9'))
+    path.write_bytes(path.read_bytes().replace(b'\\"format\\": 2', b'\\"format\\": 9'))
     with pytest.raises(CheckpointError, match="update nmfdnn to read it"):
         nmfdnn.load(path)
     torch.save([1, 2], tmp_path / "network.pt")

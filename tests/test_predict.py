@@ -20,6 +20,7 @@ from nmfdnn.errors import ConfigError
 from nmfdnn.model import Model
 from nmfdnn.network import Network, dense, random_weights
 from nmfdnn.runs.experiment import run
+from nmfdnn.targets import Classes
 
 
 @pytest.fixture(scope="module")
@@ -106,11 +107,11 @@ def models() -> dict[str, Model]:
     X[:, 4] = 5
     g, like = torch.Generator().manual_seed(1), torch.zeros(1)
     weights = random_weights(dense(6, 8, 5, 3), True, "he", g, like)
-    table = Model(Network(weights, True), ("a", "b", "c"), fitted(X))
+    table = Model(Network(weights, True), Classes(("a", "b", "c")), fitted(X))
     plain = random_weights(dense(6, 4, 3), False, "he", g, like)
     return {
         "table": table,
-        "no bias": Model(Network(plain), ("a", "b", "c"), Preprocessing("none", (6,))),
+        "no bias": Model(Network(plain), Classes(("a", "b", "c")), Preprocessing("none", (6,))),
         "pictures": made(),
     }
 

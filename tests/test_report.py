@@ -22,6 +22,7 @@ from nmfdnn.network import Network
 from nmfdnn.records import read_metrics, read_summary
 from nmfdnn.runs.tracking import EVENTS, Tracker, read_pictures
 from nmfdnn.source import Memory
+from nmfdnn.targets import Classes
 from nmfdnn.views import charts, report
 from nmfdnn.views.charts import Series, chart, numeric, ordinal
 from nmfdnn.views.report import main
@@ -82,9 +83,10 @@ def texts(series: dict) -> list[str]:
 def add_pictures(folder: Path) -> dict[str, bytes]:
     X = torch.rand(9, 16, generator=torch.Generator().manual_seed(0))
     split = Memory(X, torch.arange(9) % 3)
-    data = Dataset("tiny", split, None, split, ("a", "b", HOSTILE), (4, 4))
+    data = Dataset("tiny", split, None, split, Classes(("a", "b", HOSTILE)), (4, 4))
     with Tracker(folder) as tracker:
-        tracker.end(Network([torch.ones(16, 3)], False), data, 1, {}, {})
+        net = Network([torch.ones(16, 3)], False)
+        tracker.end(net, data, net.outputs(X), 1, {}, {})
     return read_pictures(folder)
 
 

@@ -82,7 +82,7 @@ class Scripted:
         self.done += 1
         return Epoch(seconds=2.0**self.done, learning_rate=self.done / 8, residuals=[self.done / 4, 0.5])
 
-    def objective(self, outputs, labels) -> float:
+    def objective(self, outputs, labels, weights=None) -> float:
         assert len(outputs) == len(labels) in (144, 160)  # the training part
         return self.done + 0.5
 
@@ -175,7 +175,7 @@ def test_tensorboard_shows_the_same(folder, networks, data):
 
 def test_pictures_are_of_the_kept_weights(networks, data, tmp_path, monkeypatch):
     drawn = []
-    monkeypatch.setattr("nmfdnn.runs.tracking.confusion_figure", lambda *arguments: drawn.append(arguments))
+    monkeypatch.setattr("nmfdnn.views.figures.confusion_figure", lambda *arguments: drawn.append(arguments))
     play(networks, tmp_path, monkeypatch)
     ((labels, predicted, classes),) = drawn
     assert torch.equal(labels, data.test.labels)
@@ -281,7 +281,7 @@ def test_the_latest_of_equal_errors_is_kept_and_an_equal_one_is_no_progress(vali
     assert (again.kept, again.last, again.stale_epochs) == (found.kept, found.last, found.stale_epochs)
 
 
-LABELS = torch.tensor([0] * 60 + [1] * 40)
+TRAIN = Memory(torch.zeros(100, 1), torch.tensor([0] * 60 + [1] * 40))
 
 
 @pytest.mark.parametrize(
@@ -301,7 +301,7 @@ LABELS = torch.tensor([0] * 60 + [1] * 40)
     ],
 )
 def test_a_doubtful_result_is_said_to_be_one(validation, train, words):
-    found = warnings("bp", progress(*validation, train=train), LABELS, held_out=1000)
+    found = warnings("bp", progress(*validation, train=train), TRAIN, held_out=1000)
     assert len(found) == len(words)
     for warning, part in zip(found, words, strict=True):
         assert part in warning
@@ -311,7 +311,7 @@ def test_a_doubtful_result_is_said_to_be_one(validation, train, words):
 
 def test_two_samples_of_a_small_validation_part_are_no_rise():
     for risen, count in ((100 / 7, 0), (150 / 7, 1)):
-        assert len(warnings("bp", progress(20.0, 0.0, risen, train=9.0), LABELS, held_out=14)) == count
+        assert len(warnings("bp", progress(20.0, 0.0, risen, train=9.0), TRAIN, held_out=14)) == count
 
 
 def test_a_warning_is_logged_and_in_the_summary(networks, tmp_path, monkeypatch, caplog):

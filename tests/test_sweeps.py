@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pandas
 import pytest
 import yaml
 from runs import TINY, nmfdnn
 
 from nmfdnn.records import read_summary
+from nmfdnn.views import compare
 
 SHORT = [*TINY, "epochs=1", "data.validation=0.2"]
 
@@ -49,3 +51,16 @@ def test_a_search_finds_the_lowest_validation_error_and_goes_on(search):
         if {f"{key}={value}" for key, value in best["best_params"].items()} <= set(s["overrides"])
     ]
     assert chosen["validation_error"] == best["best_value"]
+
+
+def test_a_comparison_shows_the_trials_as_a_table(search, tmp_path, capsys):
+    compare.main(
+        [str(search), "--output", str(tmp_path / "trials.png"), "--csv", str(tmp_path / "trials.csv")]
+    )
+    told = capsys.readouterr().out
+    trials = pandas.read_csv(tmp_path / "trials.csv")
+    assert len(trials) == 4
+    assert set(trials["validation_error_mean"]) == {s["validation_error"] for s in summaries(search)}
+    for key in ("jacobi.damping", "jacobi.input_ridge", "jacobi.omega"):
+        assert trials["label"].str.contains(key).all()
+        assert told.count(f"{key}=") >= 4

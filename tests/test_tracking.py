@@ -2,6 +2,7 @@ import io
 import re
 import threading
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,11 +16,14 @@ from tensorboard.plugins.hparams.backend_context import _sort_and_reduce_to_hpar
 from nmfdnn.data import Dataset, Digits
 from nmfdnn.network import Convolution, Dense, Network, dense, random_weights
 from nmfdnn.records import Record
+from nmfdnn.runs import tracking
 from nmfdnn.runs.config import Config
 from nmfdnn.runs.results import hyperparameters
 from nmfdnn.runs.tracking import EVENTS, FIRST, Tracker, read_pictures, weights_figure
 from nmfdnn.source import Memory
+from nmfdnn.targets import Classes
 from nmfdnn.training import PretrainedLayer, Start
+from nmfdnn.views import figures
 
 HPARAMS = {"method": "nmf", "nmf.omega": 0.5, "network.bias": True, "bp.learning_rate": None}
 RECONSTRUCTION = [0.5, 0.25, 0.125, 0.0625]
@@ -32,7 +36,7 @@ def dataset(image_shape: tuple[int, ...] | None, features: int) -> Dataset:
         return Memory(torch.rand(n, features, generator=generator), torch.arange(n) % 3)
 
     classes = ("ankle boot", "bag", "coat")
-    return Dataset("tiny", split(12), None, split(9), classes, image_shape)
+    return Dataset("tiny", split(12), None, split(9), Classes(classes), image_shape)
 
 
 def network(features: int, bias: bool = True) -> Network:
@@ -62,6 +66,17 @@ def record(epoch: int, validation: float | None = 4.0, offset: float = 0.0) -> R
     )
 
 
+def end(tracker: Tracker, net: Network, data: Dataset, *arguments: Any) -> None:
+    """With the outputs that this network has for the test part."""
+    tracker.end(net, data, net.outputs(data.test.X), *arguments)
+
+
+def drawn_by(monkeypatch: pytest.MonkeyPatch, name: str, draw: Any) -> None:
+    """Put something in the place of a function that draws, for those that call it."""
+    for module in (tracking, figures):
+        monkeypatch.setattr(module, name, draw, raising=False)
+
+
 def read(folder: Path) -> EventAccumulator:
     return EventAccumulator(str((folder / EVENTS).parent), size_guidance={"scalars": 0, "images": 0}).Reload()
 
@@ -82,7 +97,7 @@ def track(folder: Path, data: Dataset, layers: list[PretrainedLayer], validation
         tracker.start("method: nmf\nepochs: 2\n", data, start(layers, data.features))
         for epoch in range(3):
             tracker.epoch(record(epoch, validation))
-        tracker.end(network(data.features), data, 2, HPARAMS, {"test_error": 18.5, "train_seconds": 3.0})
+        end(tracker, network(data.features), data, 2, HPARAMS, {"test_error": 18.5, "train_seconds": 3.0})
 
 
 def test_a_run_can_be_read_back(tmp_path: Path) -> None:
@@ -156,7 +171,7 @@ def test_hyperparameters_are_one_row_of_the_run_itself(tmp_path: Path) -> None:
 def test_the_columns_that_are_ticked_say_which_run_it_is(tmp_path: Path, method: str) -> None:
     hparams = hyperparameters(Config(Digits(), method=method))
     with Tracker(tmp_path) as tracker:
-        tracker.end(network(7), dataset(None, 7), 2, hparams, {"train_error": 1.0, "test_error": 18.5})
+        end(tracker, network(7), dataset(None, 7), 2, hparams, {"train_error": 1.0, "test_error": 18.5})
     content = read(tmp_path).PluginTagToContent("hparams")
     experiment = metadata.parse_experiment_plugin_data(content[metadata.EXPERIMENT_TAG])
     _sort_and_reduce_to_hparams_limit(experiment)  # what TensorBoard does before it shows them
@@ -196,7 +211,7 @@ def card(folder: Path) -> str:
 def test_a_card_has_the_result_the_command_and_what_is_doubtful(tmp_path: Path) -> None:
     with Tracker(tmp_path) as tracker:
         command = "nmfdnn 'data.path=a\nb' seed=2"
-        tracker.end(network(7), dataset(None, 7), 2, {}, {"test_error": 18.5}, command, ["chance\nlevel"])
+        end(tracker, network(7), dataset(None, 7), 2, {}, {"test_error": 18.5}, command, ["chance\nlevel"])
     assert "| test error | 18.5 |" in card(tmp_path)
     assert "\n\n    nmfdnn 'data.path=a\n    b' seed=2" in card(tmp_path)
     assert "\n- **warning**: chance level\n" in card(tmp_path)
@@ -263,11 +278,11 @@ def test_resuming_replaces_what_came_later_and_nothing_else(tmp_path: Path) -> N
         size = tracker.size()  # the checkpoint is of epoch 1
         for epoch in (2, 3):
             tracker.epoch(record(epoch))
-        tracker.end(network(16), data, 3, HPARAMS, {"test_error": 18.5})
+        end(tracker, network(16), data, 3, HPARAMS, {"test_error": 18.5})
     with Tracker(tmp_path, size) as tracker:
         for epoch in (2, 3):
             tracker.epoch(record(epoch, offset=0.5))
-        tracker.end(network(16), data, 3, HPARAMS, {"test_error": 17.5})
+        end(tracker, network(16), data, 3, HPARAMS, {"test_error": 17.5})
     events = read(tmp_path)
     assert curve(events, "error/test") == [(0, 20), (1, 19), (2, 18.5), (3, 17.5)]
     assert curve(events, "hparam/test_error") == [(3, 17.5)]
@@ -302,7 +317,7 @@ def test_a_picture_that_cannot_be_drawn_is_left_out(figure, tmp_path: Path, monk
     def fail(*_: object) -> None:
         raise MemoryError("too many pixels")
 
-    monkeypatch.setattr(f"nmfdnn.runs.tracking.{figure}", fail)
+    drawn_by(monkeypatch, figure, fail)
     track(tmp_path, dataset((4, 4), 16), [layer(16)])
     assert len(pictures(read(tmp_path))) == 4
     assert "left out: MemoryError: too many pixels" in caplog.text
@@ -334,7 +349,7 @@ def test_convolutions_are_drawn_as_kernels_and_samples_as_wholes(tmp_path: Path,
             seen[name] = arguments
             return original(dataset((4, 4), 16).train.X, (4, 4))
 
-        monkeypatch.setattr(f"nmfdnn.runs.tracking.{name}", draw)
+        drawn_by(monkeypatch, name, draw)
     data = dataset(shape, 48 * channels)
     layers = (Convolution(8, 6, channels, 5, 3, planar=True), Dense(6 * 4 * 5, 3))
     weights = random_weights(layers, True, "he", torch.Generator().manual_seed(1), torch.zeros(1))
@@ -342,7 +357,7 @@ def test_convolutions_are_drawn_as_kernels_and_samples_as_wholes(tmp_path: Path,
     U = torch.eye(9 * channels)[:5]
     with Tracker(tmp_path) as tracker:
         tracker.start("", data, Start(net, 0.0, [PretrainedLayer(weights[0], U, RECONSTRUCTION)]))
-        tracker.end(net, data, 2, HPARAMS, {"test_error": 18.5})
+        end(tracker, net, data, 2, HPARAMS, {"test_error": 18.5})
     parts, size = seen["parts_figure"]
     assert size == (channels, 3, 3)
     # The second part is the second number of a patch: of one channel its second pixel, else its first.
@@ -364,7 +379,7 @@ def test_a_picture_that_fails_is_left_out_and_named(
         raise error
 
     for name in ("confusion_figure", "parts_figure", "mistakes_figure"):
-        monkeypatch.setattr(f"nmfdnn.runs.tracking.{name}", fail)
+        drawn_by(monkeypatch, name, fail)
     track(tmp_path, dataset((4, 4), 16), [layer(16)])
     events = read(tmp_path)
     assert set(pictures(events)) == {"images/reconstructions", "images/first_layer_weights"}

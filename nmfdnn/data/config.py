@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..errors import require
+from ..targets import BALANCED
 from .preprocessing import CHOICES
 
 CLASSIFICATION, REGRESSION = TASKS = ("classification", "regression")
@@ -46,6 +47,13 @@ class DataConfig:
             "data.train_samples",
             "at least 1, or null for all",
             self.train_samples,
+        )
+        how = self.class_weight
+        require(
+            how in (None, BALANCED) or isinstance(how, dict),
+            "data.class_weight",
+            f"null, {BALANCED} or a weight for each class, as {{cat: 2}}",
+            how,
         )
         choices = f"one of {', '.join(CHOICES)}"
         require(self.standardize in CHOICES, "data.standardize", choices, self.standardize)

@@ -10,6 +10,7 @@ import torch
 from .. import parallel
 from ..errors import ConfigError, require
 from ..source import Memory, Source, share
+from ..targets import Targets
 from .arrays import read_arrays
 from .config import Arrays, DataConfig, Digits, FullConfig, MNIST5k, SplitConfig, Synthetic
 from .dataset import Dataset, Raw
@@ -22,14 +23,26 @@ from .stream import Stream
 from .survey import survey
 from .synthetic import plant
 
+Taken = tuple[Preprocessing, Targets]
+"""What a model that is there already makes of samples, and what its outputs are."""
 
-def load(config: DataConfig, *, seed: int, device: torch.device, dtype: torch.dtype) -> Dataset:
+
+def load(
+    config: DataConfig,
+    *,
+    seed: int,
+    device: torch.device,
+    dtype: torch.dtype,
+    taken: Taken | None = None,
+) -> Dataset:
     """Read, split and place a data set.
 
     The splits depend on ``seed`` (≥ 0) alone, not on the device or ``dtype`` (floating); they are stratified
     by class, if there are classes, and shuffled; those of a folder keep its order and are read from there,
     see `Stream`. Official test sets stay as they are, in their own order. What has to be learnt from the
     values themselves, such as means, is learnt from the training part alone.
+
+    ``taken`` is the preprocessing, and what the outputs are, of a model whose training goes on here.
 
     Raises `ConfigError` if a value does not fit the data, `DataError` if files are missing or damaged.
     """
@@ -76,6 +89,9 @@ def load(config: DataConfig, *, seed: int, device: torch.device, dtype: torch.dt
     targets = raw.targets.fitted(raw.labels[train], weights)
     maximum = raw.maximum if config.scale else 1.0
     preprocessing = Preprocessing.fit(config.standardize, raw.X, train, low, high, maximum)
+    if taken is not None:
+        _require_fit(preprocessing, targets, taken)
+        preprocessing, targets = taken
 
     def place(
         X: np.ndarray | Stored, labels: np.ndarray, rows: np.ndarray, weights: np.ndarray | None = None
@@ -102,6 +118,36 @@ def load(config: DataConfig, *, seed: int, device: torch.device, dtype: torch.dt
         digest=digest,
         preprocessing=preprocessing,
     )
+
+
+def _require_fit(preprocessing: Preprocessing, targets: Targets, taken: Taken) -> None:
+    """Refuse data that are not of the kind of those that a model was trained on.
+
+    Raises:
+        ConfigError: samples of another shape or unit, or other classes or values.
+    """
+    before, known = taken
+    if before.shape not in (None, preprocessing.shape):
+        raise ConfigError(
+            f"init_from was trained on samples of shape {before.shape}, these are of {preprocessing.shape}: "
+            "choose the data that it fits, or leave init_from out"
+        )
+    scales = float(before.scale.max()), float(preprocessing.scale.max())
+    if (before.kind, preprocessing.kind) == ("none", "none") and not 0.5 <= scales[0] / scales[1] <= 2:
+        raise ConfigError(
+            f"in the samples that init_from was trained on {scales[0]:g} stands for 1, in these {scales[1]:g}"
+            ": store or scale them as those were, or leave init_from out"
+        )
+    if (known.kind, known.names) != (targets.kind, targets.names):
+        raise ConfigError(
+            f"init_from predicts {_listed(known)}, these data have {_listed(targets)}: choose the data that "
+            "it fits, or leave init_from out"
+        )
+
+
+def _listed(targets: Targets) -> str:
+    names = ", ".join(targets.names[:10]) + (" …" if len(targets.names) > 10 else "")
+    return f"the {targets.kind} {names}"
 
 
 def _shareable(X: np.ndarray | Stored, device: torch.device, dtype: torch.dtype) -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from .files import bad_file, expand
@@ -10,19 +12,20 @@ from .tables import PARQUET, TEXT, read_features
 REMEDY = "write it with numpy.save(path, X) or numpy.savez(path, X=X)"
 
 
-def read_samples(location: str, features: int, label: str | None) -> tuple[np.ndarray, np.ndarray | None]:
-    """Samples X (n × …) and, where the file has them, their labels as text (n).
+def read_samples(
+    location: str, features: int, label: str | None, columns: Sequence[str] = ()
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """Samples X (n × …) and, where the file has them, their labels y (n, or n × m).
 
     An .npy file is X; of an .npz file it is X with y, or where there is no X, X_test with y_test; a table has
-    ``features`` columns and perhaps one more for labels, named ``label`` or as in `read_table`.
+    ``features`` columns and perhaps more for labels, named ``label`` or ``columns`` or as in `read_table`.
     Raises `DataError` for anything else; never runs code from the file.
     """
     path = expand(location, "the file of samples")
     if not path.is_file():
         raise bad_file(path, "a file of samples", "nothing there", "give its path")
     if path.suffix.lower() in (*TEXT, *PARQUET):
-        X, y = read_features(path, features, label)
-        return X, None if y is None else named(y)
+        return read_features(path, features, label, columns)
     try:
         loaded = np.load(path, allow_pickle=False)
         if isinstance(loaded, np.ndarray):
@@ -30,17 +33,7 @@ def read_samples(location: str, features: int, label: str | None) -> tuple[np.nd
         with loaded:
             part = "" if "X" in loaded else "_test"
             X = loaded[f"X{part}"]
-            return X, named(loaded[f"y{part}"]) if f"y{part}" in loaded else None
+            return X, loaded.get(f"y{part}")
     except Exception as error:  # a damaged or foreign file can fail in any way
         reason = str(error) or type(error).__name__
         raise bad_file(path, "samples as NumPy stores them", f"something else ({reason})", REMEDY) from error
-
-
-def named(y: np.ndarray) -> np.ndarray:
-    """Labels (n, n × 1, or one-hot rows) as the names that classes have."""
-    y = y[:, 0] if y.ndim == 2 and y.shape[1] == 1 else y
-    if y.ndim == 2:
-        y = y.argmax(axis=1)
-    if y.dtype.kind == "f" and (y == np.round(y)).all():
-        y = y.astype(np.int64)
-    return y.astype(str)

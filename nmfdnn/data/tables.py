@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -50,29 +51,31 @@ def read_table(path: Path, target: str | None, weight: str | None = None, severa
             raise bad_file(path, f"the column {weight!r} of data.weight", f"{_listed(names)}", remedy)
         w = table.pop(table.columns[names.index(weight)]).to_numpy()
         names.remove(weight)
-    wanted = [target]
-    if several and target is not None and target not in names:
-        wanted = [name.strip() for name in target.split(",")]
-    targets = [_target(path, names, name) for name in wanted]
+    targets = _targets(path, names, target, several)
     X, y = _split(path, table, [names.index(name) for name in targets])
     return Table(X, y, targets, w)
 
 
-def read_features(path: Path, count: int, target: str | None) -> tuple[np.ndarray, np.ndarray | None]:
-    """Features X (n × ``count``, float64) of a table that may have labels y (n) in one column more, or None.
+def read_features(
+    path: Path, count: int, target: str | None, known: Sequence[str] = ()
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """Features X (n × ``count``, float64) of a table that may have labels y (n, or n × m) besides, or None.
 
-    Which column that is, is found as in `read_table`. Raises `DataError` as that does, and for another number
-    of columns.
+    Their columns are the ``known`` ones, if all are there, or found as in `read_table`. Raises `DataError` as
+    that does, and for another number of columns.
     """
     table = _read(path)
     names = [str(name) for name in table.columns]
     if len(names) == count and target is None:
         table = table.assign(**{" ": 0})
         return _split(path, table, [count])[0], None
-    if len(names) != count + 1:
-        expected = f"{count} columns of features, and at most one of labels"
+    targets = list(known) if target is None and known and set(known) <= set(names) else None
+    targets = targets or _targets(path, names, target, several=len(known) > 1)
+    if len(names) != count + len(targets):
+        most = len(known) if len(known) > 1 else "one"
+        expected = f"{count} columns of features, and at most {most} of labels"
         raise bad_file(path, expected, f"{len(names)}", "give the columns that the model was trained on")
-    return _split(path, table, [names.index(_target(path, names, target))])
+    return _split(path, table, [names.index(name) for name in targets])
 
 
 def _read(path: Path) -> pandas.DataFrame:
@@ -106,6 +109,13 @@ def _split(path: Path, table: pandas.DataFrame, at: list[int]) -> tuple[np.ndarr
         raise bad_file(path, "a number in every place", found, remedy)
     labels = (y.iloc[:, 0] if len(at) == 1 else y).to_numpy()
     return values, labels.astype(str) if labels.dtype.kind in "OTM" else labels
+
+
+def _targets(path: Path, names: list[str], target: str | None, several: bool) -> list[str]:
+    wanted = [target]
+    if several and target is not None and target not in names:
+        wanted = [name.strip() for name in target.split(",")]
+    return [_target(path, names, name) for name in wanted]
 
 
 def _target(path: Path, names: list[str], target: str | None) -> str:

@@ -62,6 +62,8 @@ class Config:
         matmul_precision: of float32 products on CUDA: "highest" is full float32, the others allow TF32, BF16.
         patience: stop after so many epochs without a better validation error; null trains all epochs.
         resume: continue the run in `hydra.run.dir`.
+        init_from: folder of a finished run, or its network.pt, of whatever method: training starts from its
+            weights, with its preprocessing, in the place of `network.start`; null starts afresh.
     """
 
     data: DataConfig
@@ -77,6 +79,7 @@ class Config:
     matmul_precision: str = "highest"
     patience: int | None = None
     resume: bool = False
+    init_from: str | None = None
     network: NetworkConfig = field(default_factory=NetworkConfig)
     pretraining: PretrainingConfig = field(default_factory=PretrainingConfig)
     solver: SolverConfig = field(default_factory=SolverConfig)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,14 +21,16 @@ from ..errors import CheckpointError, ParallelError
 from ..kernels import kernels
 from ..model import MODEL
 from ..network import Layer, Network, build_layers
-from ..records import command, write_metrics, write_summary
+from ..records import MEASURES, command, write_metrics, write_summary
 from ..source import Source
 from ..training import METHODS, Epoch, Start, Trainer, starting_network
+from ..training.pretraining import steps
 from . import checkpoint
 from .config import Config
+from .initial import Initial
 from .memory import require_memory, reset_peak_memory
 from .progress import Progress
-from .results import evaluate, finished, hyperparameters, line, summarise, trained_model
+from .results import evaluate, finished, hyperparameters, line, outcome, summarise, trained_model
 from .tracking import Tracker
 
 log = logging.getLogger(__name__)
@@ -70,7 +73,10 @@ def _run(config: Config, folder: Path, config_text: str, overrides: Sequence[str
     saved = checkpoint.load(folder, device) if config.resume else None
     if saved:
         _require_same_config(config, saved, folder)
-    data = load(config.data, seed=config.seed, device=device, dtype=getattr(torch, config.dtype))
+    initial = _initial(config, saved)
+    taken = (initial.preprocessing, initial.targets) if initial else None
+    dtype = getattr(torch, config.dtype)
+    data = load(config.data, seed=config.seed, device=device, dtype=dtype, taken=taken)
     if not parallel.agree(data.digest):
         raise ParallelError("the processes of this run find different data: give all of them the same files")
     if saved and saved["data"] != data.digest:
@@ -97,26 +103,33 @@ def _run(config: Config, folder: Path, config_text: str, overrides: Sequence[str
         if saved:
             start = Start(Network(progress.weights, config.network.bias, layers), 0.0)
         else:
-            start = _start(config, data.train, layers, _generator(config.seed, START))
+            start = _start(config, data.train, layers, _generator(config.seed, START), initial)
             progress.pretrain_seconds = start.seconds
             tracker.start(config_text, data, start)
         order = _generator(config.seed, ORDER)
         trainer = METHODS[config.method].make(fitted, start.network, data.train, order)
-        running = _Running(config, data, trainer, progress, folder, tracker)
+        running = _Running(config, data, trainer, progress, folder, tracker, initial)
         if saved:
             trainer.load_state(saved["trainer"])
         else:
             running.record(Epoch(seconds=0.0, learning_rate=0.0))
         running.train()
         kept = Network(progress.weights, config.network.bias, layers)
-        summary = summarise(config, data, progress, kept, device, overrides)
-        trained_model(config, data, progress, kept, config_text).save(folder / MODEL)
-        names = ("train_error", "validation_error", "test_error", "train_seconds")
+        parts = {"validation": data.validation, "test": data.test}
+        outcomes = {part: outcome(kept, source) for part, source in parts.items() if source is not None}
+        held_out = outcomes.get("validation")
+        temperature = data.targets.temperature(held_out.outputs, held_out.labels) if held_out else None
+        summary = summarise(
+            config, data, progress, kept, outcomes, temperature, device=device, overrides=overrides
+        )
+        trained_model(config, data, progress, kept, temperature, config_text).save(folder / MODEL)
+        names = (*progress.kept.errors(), "train_seconds")
         metrics = {name: summary[name] for name in names if summary[name] is not None}
         described = command(overrides) if config_text else None
         tracker.end(
             kept,
             data,
+            outcomes["test"].outputs,
             progress.last.epoch,
             hyperparameters(fitted),
             metrics,
@@ -146,7 +159,7 @@ def _require_same_config(config: Config, saved: dict[str, Any], folder: Path) ->
         )
     before, now = saved["config"], config.flat()
     for key in sorted((before.keys() | now.keys()) - {"resume", *MAY_CHANGE}):
-        if before.get(key) != now.get(key):
+        if before.get(key, now.get(key)) != now.get(key):  # an older version may not have had the key
             raise CheckpointError(
                 f"the checkpoint in {folder} was written with {key}={before.get(key)}, the configuration "
                 f"there says {now.get(key)}: bring its own configuration back to continue it, or start a run "
@@ -190,16 +203,38 @@ def _generator(seed: int, stream: int) -> torch.Generator:
     return torch.Generator().manual_seed(int(word) >> 1)
 
 
-def _start(config: Config, source: Source, layers: Sequence[Layer], generator: torch.Generator) -> Start:
-    return starting_network(
-        source,
-        layers,
-        config.network,
-        config.pretraining,
-        config.solver,
-        generator,
-        kernels(config.kernels),
-    )
+def _initial(config: Config, saved: dict[str, Any] | None) -> Initial | None:
+    if saved:
+        return Initial.from_state(saved["initial"]) if saved.get("initial") else None
+    return Initial.read(config.init_from) if config.init_from is not None else None
+
+
+def _start(
+    config: Config,
+    source: Source,
+    layers: Sequence[Layer],
+    generator: torch.Generator,
+    initial: Initial | None,
+) -> Start:
+    if initial:
+        like = torch.empty((), dtype=source.dtype, device=source.device)
+        return Start(initial.network_for(layers, config.network.bias, like), 0.0)
+    how, pretraining = config.network, config.pretraining
+    with _bar(steps(pretraining, layers[:-1]) * (how.start == "pretrained"), "pre-training", "step") as bar:
+        tick = None if bar.disable else bar.update
+        return starting_network(
+            source, layers, how, pretraining, config.solver, generator, kernels(config.kernels), tick
+        )
+
+
+@contextmanager
+def _bar(total: float, what: str, unit: str, done: float = 0) -> Iterator[tqdm]:
+    """A bar with the remaining time on a terminal, nothing elsewhere; log lines are there in both cases."""
+    layout = "{desc} {percentage:3.0f}%|{bar}| {n:.4g}/{total} [{elapsed}<{remaining}, {rate_fmt}{postfix}]"
+    disable = None if total > done and parallel.rank() == 0 else True
+    bar = tqdm(desc=what, total=total, initial=done, unit=unit, bar_format=layout, disable=disable)
+    with logging_redirect_tqdm(), bar:
+        yield bar
 
 
 @dataclass
@@ -212,21 +247,23 @@ class _Running:
     progress: Progress
     folder: Path
     tracker: Tracker
+    initial: Initial | None
 
     def train(self) -> None:
         """Train all epochs that are left, or until `patience` is spent."""
         progress, epochs, patience = self.progress, self.config.epochs, self.config.patience
-        # disable=None: a bar on a terminal, nothing elsewhere; the log lines are there in both cases.
-        bar = tqdm(total=epochs, initial=progress.last.epoch, unit="epoch", disable=None)
-        with logging_redirect_tqdm(), bar:
+        with _bar(epochs, "training", "epoch", progress.last.epoch) as bar:
+            if not bar.disable:
+                self.trainer.order.tick = bar.update
             while progress.last.epoch < epochs:
                 if patience is not None and progress.stale_epochs >= patience:
-                    log.info("stopped early: no better validation error for %d epochs", patience)
+                    title = MEASURES[progress.last.measure].title
+                    log.info("stopped early: no better validation %s for %d epochs", title, patience)
                     break
-                before = progress.last.epoch
                 self.record(self.trainer.epoch())
-                bar.update(progress.last.epoch - before)
-                bar.set_postfix_str(f"test error {progress.last.test_error:.2f} %")
+                bar.n = progress.last.epoch
+                measure = MEASURES[progress.last.measure]
+                bar.set_postfix_str(f"test {measure.title} {measure.text(progress.last.test_error)}")
 
     def record(self, epoch: Epoch) -> None:
         """Evaluate the network as it is after `epoch`, and bring everything on the disk up to date."""
@@ -249,5 +286,6 @@ class _Running:
             "events": self.tracker.size(),
             "trainer": self.trainer.state(),
             "progress": progress.state(),
+            "initial": self.initial and self.initial.state(),
         }
         checkpoint.save(self.folder, state)

@@ -1,14 +1,14 @@
 """From a network to what is reported of it: a record, warnings, `summary.json` and the model.
 
-Errors are percentages of misclassified samples. Test errors are recorded; nothing is chosen by them.
+What an error is, the targets say. Test errors are recorded; nothing is chosen by them.
 """
 
 from __future__ import annotations
 
 import platform
 import subprocess
-from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,18 +19,15 @@ from torch import Tensor
 from .. import parallel
 from ..data import Dataset
 from ..errors import CheckpointError
-from ..model import Model, calibrated, load
+from ..model import Model, load
 from ..network import Network
-from ..records import Record, read_summary
-from ..source import Source
+from ..records import MEASURES, PARTS, Record, read_summary
+from ..source import Source, mass
 from ..training import METHODS, Epoch, Trainer
 from ..version import __version__
 from .config import Config
 from .memory import peak_memory_mb
 from .progress import Progress
-
-FAR = 5.0
-"""Points, at least, by which the last validation error is above the kept one where that gets a warning."""
 
 
 def evaluate(
@@ -48,6 +45,7 @@ def evaluate(
         learning_rate=epoch.learning_rate,
         residuals=list(epoch.residuals),
         weight_norms=[float(W.norm()) for W in network.weights],
+        measure=data.targets.measure,
     )
 
 
@@ -58,65 +56,88 @@ def next_epoch(epoch: float, parts: int) -> float:
 
 
 def measure(
-    network: Network, source: Source, objective: Callable[[Tensor, Tensor], float] | None = None
+    network: Network, source: Source, objective: Callable[..., float] | None = None
 ) -> tuple[float, float]:
-    """Error in % of the network on a source, and the mean of an objective there (0 if None)."""
-    wrong = torch.zeros((), dtype=torch.int64, device=source.device)
-    mean, seen = 0.0, 0
+    """Error of the network on a source, and the mean of an objective there (0 if None).
+
+    Samples count once in the error, whatever their weights; in the objective as often as these say.
+    """
+    targets, every = source.targets, mass(source)
+    misses: list[Tensor] = []
+    mean, seen = 0.0, 0.0
     for batch in source.passes():
         outputs = network.outputs(batch.X)
-        wrong += (outputs.argmax(dim=1) != batch.labels).sum()
-        seen += len(outputs)
-        if objective is not None and len(outputs):
-            mean += (objective(outputs, batch.labels) - mean) * (len(outputs) / seen)
-    share = torch.tensor(mean * (seen / len(source)), dtype=torch.float64, device=source.device)
-    errors, value = parallel.totals(wrong, share)
-    return 100 * (int(errors) / len(source)), float(value)
+        misses.append(targets.misses(outputs, batch.labels))
+        here = len(outputs) if batch.weights is None else float(batch.weights.sum(dtype=torch.float64))
+        seen += here
+        if objective is not None and here > 0:
+            mean += (objective(outputs, batch.labels, batch.weights) - mean) * (here / seen)
+    share = torch.tensor(mean * (seen / every), dtype=torch.float64, device=source.device)
+    total, value = parallel.totals(torch.stack(misses).sum(dim=0), share)
+    return targets.error(total, len(source)), float(value)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What the kept weights make of a part of the data, on every rank: outputs (n × m) and labels."""
+
+    outputs: Tensor
+    labels: Tensor
+
+
+def outcome(network: Network, source: Source) -> Outcome:
+    """Outputs for all samples of a source."""
+    here = torch.cat([network.outputs(part.X) for part in source.passes()])
+    return Outcome(parallel.joined(here), source.labels)
 
 
 def line(record: Record) -> str:
     """A record for the log."""
-    parts = [f"epoch {record.epoch:3g}", f"train {record.train_error:6.2f} %"]
-    if record.validation_error is not None:
-        parts.append(f"validation {record.validation_error:6.2f} %")
-    parts += [f"test {record.test_error:6.2f} %", f"objective {record.objective:.4g}"]
+    measure = MEASURES[record.measure]
+    errors = zip(PARTS, (getattr(record, f"{part}_error") for part in PARTS), strict=True)
+    parts = [f"{part} {measure.text(error):>8}" for part, error in errors if error is not None]
+    title = [] if measure.unit else [measure.title]
+    parts = [f"epoch {record.epoch:3g}", *title, *parts, f"objective {record.objective:.4g}"]
     return "  ".join([*parts, f"{record.train_seconds:.1f} s"])
 
 
-def warnings(method: str, progress: Progress, labels: Tensor, held_out: int) -> list[str]:
+def warnings(method: str, progress: Progress, train: Source, held_out: int) -> list[str]:
     """What makes a result doubtful, each with a remedy.
 
     Args:
         method: of training.
         progress: of the finished run.
-        labels: of the training part, for the error of always answering with its most frequent class.
-        held_out: samples of the validation part, two of which do not make a rise.
+        train: the training part, for the error of answering always the same.
+        held_out: samples of the validation part.
     """
     kept, last, slower = progress.kept, progress.last, METHODS[method].slower
+    targets, shown = train.targets, MEASURES[kept.measure]
     found = []
     if kept.epoch == 0 < last.epoch:
         found.append(
-            "the kept weights are those before any training, because no epoch has as low a validation error: "
+            f"the kept weights are those before any training, because no epoch has as low a validation "
+            f"{shown.title}: "
             f"{slower}; or raise data.validation, if it is a small part"
         )
     if kept.validation_error is not None and last.validation_error is not None:
         risen = last.validation_error - kept.validation_error
-        if risen > max(FAR, kept.validation_error / 2, 200.5 / held_out):
+        if risen > max(kept.validation_error / 2, targets.slack(held_out)):
             found.append(
-                f"the validation error rose from {kept.validation_error:.2f} % at epoch {kept.epoch:g}, "
-                f"which is kept, to {last.validation_error:.2f} % at the end: {slower}"
+                f"the validation {shown.title} rose from {shown.text(kept.validation_error)} at epoch "
+                f"{kept.epoch:g}, which is kept, to {shown.text(last.validation_error)} at the end: {slower}"
             )
-    majority = 100 * (1 - int(labels.bincount().max()) / len(labels))
+    guess = targets.guess_error(train.labels)
     name, error = (
         ("training", kept.train_error)
         if kept.validation_error is None
         else ("validation", kept.validation_error)
     )
-    if last.epoch > 0 and error >= 0.9 * majority:
+    plain = train.weights is None  # where samples weigh differently, more errors may be what was asked for
+    if plain and last.epoch > 0 and error >= targets.hardly * guess:
         found.append(
-            f"the {name} error of {error:.2f} % is hardly below {majority:.2f} %, that of always answering "
-            "with the most frequent class: check that X and y belong together and that no column of X dwarfs "
-            f"the others, train for more epochs, or {slower}"
+            f"the {name} {shown.title} of {shown.text(error)} is hardly below {shown.text(guess)}, that of "
+            f"always answering with {targets.guess}: check that X and y belong together and that no column "
+            f"of X dwarfs the others, train for more epochs, or {slower}"
         )
     return found
 
@@ -126,10 +147,15 @@ def summarise(
     data: Dataset,
     progress: Progress,
     network: Network,
+    outcomes: Mapping[str, Outcome],
+    temperature: float | None,
     device: torch.device,
     overrides: Sequence[str],
 ) -> dict[str, Any]:
-    """The contents of `summary.json`: errors of the kept weights, and under "last" those of the last."""
+    """The contents of `summary.json`: errors of the kept weights, and under "last" those of the last.
+
+    `outcomes` are those of the kept weights, from which more measures are computed.
+    """
     kept, last = progress.kept, progress.last
     held_out = 0 if data.validation is None else len(data.validation)
     return {
@@ -143,14 +169,16 @@ def summarise(
         "dtype": config.dtype,
         "epochs": config.epochs,
         "epochs_trained": last.epoch,
-        "train_error": kept.train_error,
-        "validation_error": kept.validation_error,
-        "test_error": kept.test_error,
-        "best_validation_epoch": kept.epoch if data.validation is not None else None,
-        "last": {
-            key: getattr(last, key) for key in ("epoch", "train_error", "validation_error", "test_error")
+        "measure": kept.measure,
+        **kept.errors(),
+        **{
+            f"{part}_{name}": value
+            for part, of in outcomes.items()
+            for name, value in data.targets.measures(of.outputs, of.labels, temperature).items()
         },
-        "warnings": warnings(config.method, progress, data.train.labels, held_out),
+        "best_validation_epoch": kept.epoch if data.validation is not None else None,
+        "last": {"epoch": last.epoch, **last.errors()},
+        "warnings": warnings(config.method, progress, data.train, held_out),
         "train_seconds": last.train_seconds,
         "pretrain_seconds": progress.pretrain_seconds,
         "peak_memory_mb": peak_memory_mb(device),
@@ -164,24 +192,25 @@ def summarise(
 
 
 def trained_model(
-    config: Config, data: Dataset, progress: Progress, network: Network, config_text: str
+    config: Config,
+    data: Dataset,
+    progress: Progress,
+    network: Network,
+    temperature: float | None,
+    config_text: str,
 ) -> Model:
-    """The kept weights and all that predicting with them needs; probabilities by the validation part."""
-    temperature = None
-    if data.validation is not None:
-        outputs = torch.cat([network.outputs(part.X) for part in data.validation.passes()])
-        temperature = calibrated(parallel.joined(outputs), data.validation.labels)
+    """The kept weights and all that predicting with them needs."""
     kept = progress.kept
     information = {
         "method": config.method,
         "data": data.name,
         "epoch": kept.epoch,
-        **{name: getattr(kept, name) for name in ("train_error", "validation_error", "test_error")},
+        **kept.errors(),
         "configuration": config_text,
         "versions": versions(),
     }
     image_shape = data.image_shape
-    return Model(network, data.classes, data.preprocessing, image_shape, temperature, information)
+    return Model(network, data.targets, data.preprocessing, image_shape, temperature, information)
 
 
 def versions() -> dict[str, str]:

@@ -27,14 +27,15 @@ from ..data import Dataset
 from ..factorization import split_bias
 from ..files import named
 from ..network import Network
-from ..records import Record
+from ..records import MEASURES, PARTS, Record
 from ..source import Source
 from ..text import one_line
 from ..training import Start
 from ..views.figures import (
-    confusion_figure,
     is_image,
+    mistakes,
     mistakes_figure,
+    outcome_picture,
     parts_figure,
     pixels,
     reconstruction_figure,
@@ -49,16 +50,20 @@ ACTIVE = 1000  # test samples by which the parts are ordered
 SAMPLES = 6  # reconstructed samples
 MISTAKES = 36  # misclassified samples
 
-LAYOUT = {"error": {"train, validation, test": ["Multiline", [r"error/(train|validation|test)$"]]}}
-"""Of the tab Custom Scalars: one chart that overlays the errors."""
 
 FIRST = ("data", "epochs", "experiment", "method", "seed")
 """Columns of the HParams tab that come before all others. It ticks the first five."""
 
 DESCRIPTIONS = {
-    "error/train": "% of the training samples that are misclassified, after each epoch; 0 is the start",
-    "error/validation": "% of the held-out samples that are misclassified; the best epoch's weights are kept",
-    "error/test": "% of the test samples that are misclassified; recorded, never used for a choice",
+    **{
+        f"{measure.name}/{part}": f"{measure.what}, of the {samples} samples; {note}"
+        for measure in MEASURES.values()
+        for part, samples, note in (
+            ("train", "training", "after each epoch, 0 is the start"),
+            ("validation", "held-out", "the best epoch's weights are kept"),
+            ("test", "test", "recorded, never used for a choice"),
+        )
+    },
     "objective/": "the method's own objective on the training part, per sample",
     "residual/": "‖Z' − f(ZW)‖ / ‖Z'‖ of this layer on the last batch: what its factorization leaves",
     "weight_norm/": "‖W‖ (Frobenius) of this layer",
@@ -68,8 +73,10 @@ DESCRIPTIONS = {
     "images/nmf_parts": "rows of U, the parts that pre-training found for the first layer; white is 0",
     "images/reconstructions": "test samples above what the pre-trained first layer keeps of them",
     "images/confusion_matrix": "test samples by true and predicted class, of the kept weights",
+    "images/predictions": "test samples by true and predicted value, of the kept weights",
     "images/first_layer_weights": "columns of W of the first layer, of the kept weights; white or grey is 0",
     "images/misclassified": "test samples that the kept weights get wrong: true → predicted class",
+    "images/farthest": "test samples whose predictions are farthest off: true → predicted value",
     "result": "errors of the kept weights, and the command that repeats the run",
     "setup": "the resolved configuration",
     "hparam/": "a final value, of the kept weights",
@@ -171,7 +178,9 @@ class Tracker:
             dataset: where its rows are images, the first layer's parts and reconstructions become pictures.
             start: the network, and its pre-trained layers if there are any.
         """
-        self._add(summaries.custom_scalars(LAYOUT))
+        name = dataset.targets.measure
+        chart = ["Multiline", [rf"{name}/(train|validation|test)$"]]  # one that overlays them
+        self._add(summaries.custom_scalars({name: {"train, validation, test": chart}}))
         self._add(summaries.text("setup/configuration", f"```yaml\n{config_text.rstrip()}\n```"), 0)
         for number, pretrained in enumerate(start.layers, start=1):
             for alternation, error in enumerate(pretrained.reconstruction, start=1):
@@ -196,9 +205,7 @@ class Tracker:
     def epoch(self, record: Record) -> None:
         """Record the end of a whole epoch; it is on the disk when this returns."""
         values = {
-            "error/train": record.train_error,
-            "error/validation": record.validation_error,
-            "error/test": record.test_error,
+            **{f"{record.measure}/{part}": getattr(record, f"{part}_error") for part in PARTS},
             "objective/train": record.objective,
             **{f"residual/layer_{i}": value for i, value in enumerate(record.residuals, start=1)},
             **{f"weight_norm/layer_{i}": value for i, value in enumerate(record.weight_norms, start=1)},
@@ -214,6 +221,7 @@ class Tracker:
         self,
         network: Network,
         dataset: Dataset,
+        outputs: Tensor,
         epoch: float,
         hparams: Mapping[str, Hyperparameter],
         metrics: dict[str, float],
@@ -224,7 +232,8 @@ class Tracker:
 
         Args:
             network: the weights that are kept.
-            dataset: its test part gives the confusion matrix and, where the rows are images, the mistakes.
+            dataset: its test part gives the mistakes, where the rows are images.
+            outputs: for all of its test part (n × m).
             epoch: the last.
             hparams: one row of the HParams tab. To compare runs with different hyper-parameters, give each
                 run the same keys: None leaves a cell empty.
@@ -233,23 +242,17 @@ class Tracker:
             warnings: what makes the result doubtful.
         """
         self._epoch = int(epoch)
-        labels = dataset.test.labels.cpu()
-        here = torch.cat([network.predict(part.X) for part in dataset.test.passes()])
-        predicted = parallel.joined(here).cpu()
-        self._picture("images/confusion_matrix", confusion_figure, labels, predicted, dataset.classes)
+        labels, outputs = dataset.test.labels.cpu(), outputs.cpu()
+        self._picture(*outcome_picture(dataset.targets, labels, outputs))
         if is_image(dataset.image_shape):
             layer = network.layers[0]
             W, _ = split_bias(network.weights[0], layer.fan_in)
             kernels = layer.pictures(W.T, dataset.image_shape)
             self._picture("images/first_layer_weights", weights_figure, *kernels)
-            wrong = (predicted != labels).nonzero().flatten()
-            if len(wrong):
-                shown = wrong[:MISTAKES]
-                pairs = [(dataset.classes[labels[i]], dataset.classes[predicted[i]]) for i in shown.tolist()]
-                first = f", of which the first {MISTAKES}" if len(wrong) > MISTAKES else ""
-                title = f"{len(wrong)} of {len(labels)} test samples are wrong{first}\ntrue → predicted class"
+            tag, title, shown, pairs = mistakes(dataset.targets, labels, outputs, MISTAKES)
+            if len(shown):
                 X = _taken(dataset.test, shown.to(dataset.test.device))
-                self._picture("images/misclassified", mistakes_figure, X, pairs, dataset.image_shape, title)
+                self._picture(tag, mistakes_figure, X, pairs, dataset.image_shape, title)
         metrics = dict(sorted(metrics.items()))  # the test error comes first
         self._hparams(hparams, {f"hparam/{name}": value for name, value in metrics.items()})
         self._add(summaries.text("result", _card(metrics, command, warnings)), self._epoch)

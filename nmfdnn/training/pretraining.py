@@ -8,7 +8,7 @@ signs are split for the NMF: [A₊ A₋] ≈ Z[U₊ U₋] with nonnegative facto
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -80,6 +80,15 @@ class PretrainedLayer:
     reconstruction: list[float]
 
 
+def steps(config: PretrainingConfig, layers: Sequence[Layer]) -> int:
+    """Iterations of the pre-training of these hidden layers, of both kinds."""
+    return len(layers) * config.outer_iterations * (config.nmf_iterations + config.lsq_iterations)
+
+
+def _silent() -> None:
+    pass
+
+
 @torch.no_grad()
 def pretrain(
     source: Source,
@@ -89,8 +98,12 @@ def pretrain(
     solver: SolverConfig,
     generator: torch.Generator,
     kernels: Kernels = REFERENCE,
+    tick: Callable[[], object] | None = None,
 ) -> list[PretrainedLayer]:
-    """Start the hidden `layers` from samples of a `source`, with a CPU `generator`; equal on every rank."""
+    """Start the hidden `layers` from samples of a `source`, with a CPU `generator`; equal on every rank.
+
+    `tick` is called after each of the `steps`.
+    """
     rows = torch.arange(len(source))
     if config.samples is not None and config.samples < len(rows):
         rows = torch.randperm(len(rows), generator=generator)[: config.samples]
@@ -103,7 +116,11 @@ def pretrain(
             A = _some_rows(layer, Z, torch.randperm(patches, generator=generator)[: config.samples])
         else:
             A = layer.rows(Z)
-        trained.append(_autoencoder(A, layer.units, bias, config, solver.method, delta, generator, kernels))
+        trained.append(
+            _autoencoder(
+                A, layer.units, bias, config, solver.method, delta, generator, kernels, tick or _silent
+            )
+        )
         Z = layer.product(Z, *split_bias(trained[-1].W, layer.fan_in)).relu_()
     return trained
 
@@ -127,6 +144,7 @@ def _autoencoder(
     delta: float,
     generator: torch.Generator,
     kernels: Kernels,
+    tick: Callable[[], object],
 ) -> PretrainedLayer:
     step = multiplicative_step if config.update == "multiplicative" else hals_step
     unit = root_mean_square(A)
@@ -146,8 +164,10 @@ def _autoencoder(
     for _ in range(config.outer_iterations):
         for _ in range(config.nmf_iterations):
             Z, U = step(target, Pair(Z, U), kernels)
+            tick()
         for _ in range(config.lsq_iterations):
             C = C + P.T @ kernels.relu_residual(Z, P @ C)
+            tick()
         Z = (P @ C).relu_()
         decoder = U[:, : A.shape[1]] - U[:, A.shape[1] :] if signed else U
         reconstruction.append(float((A - Z @ decoder).norm() / norm))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -44,14 +44,18 @@ def starting_network(
     solver: SolverConfig,
     generator: torch.Generator,
     kernels: Kernels = REFERENCE,
+    tick: Callable[[], object] | None = None,
 ) -> Start:
-    """Weights of `layers` for a `source`, drawn with a CPU `generator`; the same on every rank."""
+    """Weights of `layers` for a `source`, drawn with a CPU `generator`; the same on every rank.
+
+    `tick` is called after each of the `steps` of pre-training.
+    """
     watch = Stopwatch(source.device)
     n, like = len(source), torch.empty((), dtype=source.dtype, device=source.device)
     weights = random_weights(layers, config.bias, config.start, generator, like)
     trained: list[PretrainedLayer] = []
     if config.start == "pretrained":
-        trained = pretrain(source, layers[:-1], config.bias, pretraining, solver, generator, kernels)
+        trained = pretrain(source, layers[:-1], config.bias, pretraining, solver, generator, kernels, tick)
         weights[:-1] = [layer.W for layer in trained]
     else:
         weights[0][: layers[0].fan_in] /= input_unit(source)

@@ -24,7 +24,7 @@ from matplotlib.figure import Figure, SubFigure
 from matplotlib.patches import Patch
 from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
-from ..records import METRICS, SUMMARY, read_metrics, read_summary
+from ..records import MEASURES, METRICS, PARTS, SUMMARY, Measure, measure_of, read_metrics, read_summary
 from ..text import label, one_line, print_anything
 
 LOG, CONFIG, SWEEP = "nmfdnn.log", "config.yaml", "multirun.yaml"
@@ -51,7 +51,7 @@ class Run:
         folder: where it is.
         summary: its `summary.json`.
         epochs: epochs trained at each record, from 0.
-        test_errors: % after each of them.
+        test_errors: errors after each of them, in what `measure` says.
         train_errors: the same of the training part; None where it is not known.
         validation_errors: the same of the validation part.
         seconds: pre-training and training until then.
@@ -68,6 +68,11 @@ class Run:
     warnings: list[str]
 
     @property
+    def measure(self) -> Measure:
+        """What its errors are."""
+        return measure_of(self.summary)
+
+    @property
     def settings(self) -> dict[str, str]:
         """What can tell it from other runs on its data, but the seed: `SETTINGS` and overrides."""
         named = {name: _setting(self, name) for name in SETTINGS if name not in ("data", "epochs")}
@@ -78,13 +83,14 @@ class Run:
     def data(self) -> str:
         """Its data set: the name, what was changed of it, and its size."""
         changes = [o for o in _overrides(self) if o.startswith("data.") and _key(o) not in SAME_DATA]
-        features, *_, classes = self.summary["layers"]
+        features, *_, outputs = self.summary["layers"]
         return one_line(
-            f"{' '.join([self.summary['data'], *changes])} ({features} features, {classes} classes)"
+            f"{' '.join([self.summary['data'], *changes])} "
+            f"({features} features, {outputs} {self.measure.outputs})"
         )
 
     def seconds_to(self, error: float) -> float | None:
-        """Seconds until the test error was first ≤ `error` %, pre-training included; None if never."""
+        """Seconds until the test error was first ≤ `error`, pre-training included; None if never."""
         reached = (s for s, e in zip(self.seconds, self.test_errors, strict=True) if e <= error)
         return next(reached, None)
 
@@ -108,6 +114,11 @@ class Group:
     def data(self) -> str:
         """The data set of all its runs."""
         return self.runs[0].data
+
+    @property
+    def measure(self) -> Measure:
+        """What the errors of all its runs are."""
+        return self.runs[0].measure
 
     def values(self, key: str) -> list[float]:
         """A summary's number over the seeds, without those that have none."""
@@ -202,6 +213,12 @@ def _read(folder: Path) -> Run:
     summary = read_summary(folder)
     if not isinstance(summary, dict):
         raise ValueError(f"{SUMMARY} holds no table of values")
+    if summary.get("measure", "error") not in MEASURES:
+        raise ValueError(f"{SUMMARY} has errors of an unknown kind, {reprlib.repr(summary['measure'])}")
+    measure = measure_of(summary)
+    columns = {f"{part}_error": f"{part}_{measure.name}" for part in PARTS}
+    # Whatever the errors are, they are found under one name from here on.
+    summary |= {key: summary[column] for key, column in columns.items() if column in summary}
     missing = [key for key in (*SETTINGS, "seed", *ERRORS, *COSTS) if key not in summary]
     if missing:
         raise ValueError(f"{SUMMARY} has no {', '.join(missing)}")
@@ -221,8 +238,8 @@ def _read(folder: Path) -> Run:
         *(
             (
                 key,
-                _is_number(summary[key], 100) or (summary[key], key) == (None, "validation_error"),
-                "a percentage",
+                _is_number(summary[key], measure.limit) or (summary[key], key) == (None, "validation_error"),
+                "a percentage" if measure.unit else "a number ≥ 0",
             )
             for key in ERRORS
         ),
@@ -232,19 +249,22 @@ def _read(folder: Path) -> Run:
     rows = read_metrics(folder)
     epochs, errors, seconds = (
         [value for row in rows if (value := row[key]) is not None]
-        for key in ("epoch", "test_error", "train_seconds")
+        for key in ("epoch", columns["test_error"], "train_seconds")
     )
     if not rows or not len(epochs) == len(errors) == len(seconds) == len(rows):
-        raise ValueError(f"{METRICS} has no complete row of epoch, test_error and train_seconds per epoch")
-    if not all(map(_is_number, [*epochs, *seconds])) or not all(_is_number(error, 100) for error in errors):
-        raise ValueError(f"{METRICS} has an impossible epoch, test_error or train_seconds")
+        raise ValueError(
+            f"{METRICS} has no complete row of epoch, {columns['test_error']} and train_seconds per epoch"
+        )
+    possible = all(_is_number(error, measure.limit) for error in errors)
+    if not all(map(_is_number, [*epochs, *seconds])) or not possible:
+        raise ValueError(f"{METRICS} has an impossible epoch, {columns['test_error']} or train_seconds")
     if epochs != sorted(set(epochs)) or seconds != sorted(seconds):
         raise ValueError(f"{METRICS} is out of order: epoch and train_seconds have to increase")
     said = summary.get("warnings") or []
     said = [one_line(str(text), 300) for text in (said if isinstance(said, list) else [said])]
     start = summary["pretrain_seconds"]
     train, validation = (
-        [value if _is_number(value := row.get(key), 100) else None for row in rows]
+        [value if _is_number(value := row.get(columns[key]), measure.limit) else None for row in rows]
         for key in ("train_error", "validation_error")
     )
     return Run(folder, summary, epochs, errors, train, validation, [start + s for s in seconds], said)
@@ -348,13 +368,16 @@ def doubts(groups: Iterable[Group]) -> list[str]:
 
 
 def choose_errors(groups: Sequence[Group]) -> list[float]:
-    """Up to five round test errors in %, descending, dense near the lowest that all seeds of a group reach.
+    """Up to five round test errors, descending, dense near the lowest that all seeds of a group reach.
 
     Errors that every run starts with are of no interest and left out.
     """
     best = min(max(min(run.test_errors) for run in group.runs) for group in groups)
     start = max(run.test_errors[0] for group in groups for run in group.runs)
-    candidates = [level for level in LEVELS if level >= best]
+    unit = 1.0
+    if groups[0].measure.round_steps and best > 0:
+        unit = 10.0 ** math.floor(math.log10(best))
+    candidates = [round(level * unit, 12) for level in LEVELS if level * unit >= best]
     chosen = [candidates[i] for i in (0, 1, 3, 6, 10) if i < len(candidates)]
     return [level for level in reversed(chosen) if level < start] or chosen[:1]
 
@@ -371,7 +394,9 @@ def results(groups: Sequence[Group]) -> tuple[list[list[str]], list[str]]:
 
     Errors are means ± standard deviations (n − 1; "-" for one seed), all else are means over the seeds.
     """
-    rows = [["", "runs", "train %", "validation %", "test %", "pretrain s", "train s", "peak MB"]]
+    measure = groups[0].measure
+    heads = [f"{part} {measure.symbol}" for part in PARTS]
+    rows = [["", "runs", *heads, "pretrain s", "train s", "peak MB"]]
     notes: list[str] = []
     for group in groups:
         costs = [mean(group.values(key)) for key in COSTS]
@@ -382,7 +407,7 @@ def results(groups: Sequence[Group]) -> tuple[list[list[str]], list[str]]:
             [
                 f"{group.label} [{len(notes)}]" if said else group.label,
                 str(len(group.runs)),
-                *(spread(group.values(key)) for key in ERRORS),
+                *(spread(group.values(key), measure) for key in ERRORS),
                 *(_seconds(cost) for cost in costs[:2]),
                 f"{costs[2]:.0f}",
             ]
@@ -391,11 +416,15 @@ def results(groups: Sequence[Group]) -> tuple[list[list[str]], list[str]]:
 
 
 def times(groups: Sequence[Group], errors: Sequence[float]) -> list[list[str]]:
-    """Seconds to each test error in `errors` (%), a row for each group after one of headings.
+    """Seconds to each test error in `errors`, a row for each group after one of headings.
 
     A time is the mean over the seeds that reached the error, with "(k/n)" if not all did; "–" if none.
     """
-    heading = ["seconds to a test error of", *(f"≤ {error:g} %" for error in errors)]
+    measure = groups[0].measure
+    heading = [
+        f"seconds to a test {measure.title} of",
+        *(f"≤ {error:g}{measure.unit}" for error in errors),
+    ]
     return [heading, *([group.label, *(_reached(group, error) for error in errors)] for group in groups)]
 
 
@@ -403,11 +432,11 @@ def mean(values: Sequence[float]) -> float:
     return statistics.fmean(values) if values else math.nan
 
 
-def spread(values: Sequence[float]) -> str:
+def spread(values: Sequence[float], measure: Measure) -> str:
     if not values:
         return "–"
-    spread = f"{statistics.stdev(values):.2f}" if len(values) > 1 else "-"
-    return f"{mean(values):.2f} ± {spread}"
+    spread = measure.number(statistics.stdev(values)) if len(values) > 1 else "-"
+    return f"{measure.number(mean(values))} ± {spread}"
 
 
 def _seconds(value: float) -> str:
@@ -455,6 +484,7 @@ def write_csv(path: Path, groups: Sequence[Group], errors: Sequence[float]) -> N
         row["runs_with_warnings"] = sum(bool(run.warnings) for run in group.runs)
         for key in (*ERRORS, *COSTS):
             values = group.values(key)
+            key = key.replace("_error", f"_{group.measure.name}")
             row[f"{key}_mean"] = mean(values) if values else None
             row[f"{key}_std"] = statistics.stdev(values) if len(values) > 1 else None
         for error in errors:
@@ -463,7 +493,7 @@ def write_csv(path: Path, groups: Sequence[Group], errors: Sequence[float]) -> N
             row[f"reached_{error:g}"] = len(times)
         rows.append(row)
     with path.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file:
-        writer = csv.DictWriter(file, list(rows[0]))
+        writer = csv.DictWriter(file, list(dict.fromkeys(column for row in rows for column in row)))
         writer.writeheader()
         writer.writerows(rows)
 
@@ -518,11 +548,11 @@ def _panel(place: SubFigure, groups: Sequence[Group]) -> None:
         for axes, x in ((by_epoch, epochs), (by_time, seconds)):
             axes.plot(x, middle, style, color=f"C{index % 10}", label=_legend(group))
             axes.fill_between(x, low, high, color=f"C{index % 10}", alpha=0.2, linewidth=0)
-    by_epoch.set(xlabel="epoch", ylabel="test error (%)")
+    by_epoch.set(xlabel="epoch", ylabel=f"test {groups[0].measure.axis}")
     by_time.set(xlabel="seconds of pre-training and training")
     by_epoch.xaxis.get_major_locator().set_params(integer=True)
     drawn = shown([run.test_errors for group in groups for run in group.runs])
-    by_epoch.set_ylim(0.95 * min(drawn), max(1.05 * max(drawn), 0.01))
+    by_epoch.set_ylim(0.95 * min(drawn), 1.05 * max(drawn) or 0.01)
     if min(drawn) > 0 and max(drawn) > 4 * min(drawn):
         by_epoch.set_yscale("log")
         _label(by_epoch.yaxis, min(drawn), max(drawn))
@@ -570,7 +600,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         nargs="+",
         type=float,
         metavar="E",
-        help="test errors in %% to time (default: chosen from the runs)",
+        help="test errors, in %% or the unit of the values, to time (default: chosen from the runs)",
     )
     parser.add_argument(
         "--output",
@@ -593,7 +623,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         _warn(doubt)
     for members in by_data(groups)[PANELS:]:
         _warn(f"{members[0].data}: not in the picture, which has room for {PANELS} data sets")
-    print("errors in % of the samples, mean ± standard deviation over the runs")
+    what = ", ".join(dict.fromkeys(group.measure.what for group in groups))
+    print(f"{what}, mean ± standard deviation over the runs")
     timed: set[float] = set()
     for members in by_data(groups):
         errors = options.errors or choose_errors(members)

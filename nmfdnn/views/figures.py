@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import singledispatch
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,11 +21,13 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from torch import Tensor
 
+from ..targets import Classes, RealValues, Targets
 from ..text import label
 
 UNITS = 36  # hidden units in a picture
 COLUMNS = 6  # of tiles
 CLASSES = 100  # classes in a confusion matrix
+POINTS = 2000  # samples in a picture of predictions
 # A tile is one inch wide. Its height is the image's, but an image of a single row or column remains visible.
 DPI = 110
 LOWEST, TALLEST = 0.25, 2.0
@@ -132,6 +136,73 @@ def mistakes_figure(
     tiles, _ = images(X, shape)
     low, high = _range(tiles)
     return _grid(tiles, names, title, cmap="gray", low=low, high=high)
+
+
+@singledispatch
+def outcome_picture(
+    targets: Targets, labels: Tensor, outputs: Tensor
+) -> tuple[str, Callable[..., Figure], Any]:
+    """How outputs (n × m) compare with labels as one picture: its tag, and what draws it from what else."""
+    raise NotImplementedError(type(targets).__name__)
+
+
+@outcome_picture.register
+def _(targets: Classes, labels: Tensor, outputs: Tensor) -> tuple[Any, ...]:
+    return "images/confusion_matrix", confusion_figure, labels, outputs.argmax(dim=1), targets.names
+
+
+@outcome_picture.register
+def _(targets: RealValues, labels: Tensor, outputs: Tensor) -> tuple[Any, ...]:
+    answers = (targets.answers(T).reshape(len(T), -1) for T in (labels, outputs))
+    return "images/predictions", predictions_figure, *answers, targets.names
+
+
+@singledispatch
+def mistakes(
+    targets: Targets, labels: Tensor, outputs: Tensor, count: int
+) -> tuple[str, str, Tensor, list[tuple[str, str]]]:
+    """The worst of n samples, at most `count`: tag and title of a picture, indices, (true, predicted)."""
+    raise NotImplementedError(type(targets).__name__)
+
+
+@mistakes.register
+def _(targets: Classes, labels: Tensor, outputs: Tensor, count: int) -> tuple[Any, ...]:
+    predicted = outputs.argmax(dim=1)
+    wrong = (predicted != labels).nonzero().flatten()
+    first = f", of which the first {count}" if len(wrong) > count else ""
+    title = f"{len(wrong)} of {len(labels)} test samples are wrong{first}\ntrue → predicted class"
+    shown = wrong[:count]
+    pairs = [(targets.names[labels[i]], targets.names[predicted[i]]) for i in shown.tolist()]
+    return "images/misclassified", title, shown, pairs
+
+
+@mistakes.register
+def _(targets: RealValues, labels: Tensor, outputs: Tensor, count: int) -> tuple[Any, ...]:
+    shown = (outputs - labels).norm(dim=1).argsort(descending=True, stable=True)[:count]
+    true, found = (targets.answers(T[shown]).reshape(len(shown), -1)[:, 0] for T in (labels, outputs))
+    pairs = [(f"{a:.3g}", f"{b:.3g}") for a, b in zip(true, found, strict=True)]
+    title = f"The {len(shown)} test samples that are farthest off\ntrue → predicted {targets.names[0]}"
+    return "images/farthest", title, shown, pairs
+
+
+def predictions_figure(true: np.ndarray, predicted: np.ndarray, names: Sequence[str]) -> Figure:
+    """Predicted against true values (n × m), a panel for each of the first `COLUMNS` outputs."""
+    count = min(len(names), COLUMNS)
+    columns = min(count, 3)
+    rows = math.ceil(count / columns)
+    figure = Figure(figsize=(5.5 * columns, 5.2 * rows), dpi=DPI, layout="constrained")
+    for i in range(count):
+        axes = figure.add_subplot(rows, columns, i + 1)
+        x, y = true[:POINTS, i], predicted[:POINTS, i]
+        axes.scatter(x, y, s=12, alpha=0.5, linewidths=0)
+        ends = [min(x.min(), y.min()), max(x.max(), y.max())]
+        axes.plot(ends, ends, color="0.5", linewidth=1)
+        axes.set_xlabel(f"true {label(names[i], 30)}", fontsize=FONT)
+        axes.set_ylabel("predicted", fontsize=FONT)
+        axes.tick_params(labelsize=FONT)
+    of = f" (the first {POINTS})" if len(true) > POINTS else ""
+    figure.suptitle(f"Test samples{of}; on the line, predictions are true", fontsize=FONT)
+    return figure
 
 
 def confusion_figure(labels: Tensor, predicted: Tensor, classes: Sequence[str]) -> Figure:

@@ -22,7 +22,7 @@ from markupsafe import Markup
 from PIL import Image
 
 from .. import files
-from ..records import command
+from ..records import PARTS, Measure, command
 from ..runs.tracking import DESCRIPTIONS, read_pictures
 from ..text import one_line, print_anything
 from ..version import __version__
@@ -61,6 +61,8 @@ PER_RUN = 12  # pictures of a run
 TITLES = {
     "images/misclassified": "Misclassified test samples",
     "images/confusion_matrix": "Confusion matrix",
+    "images/predictions": "Predictions",
+    "images/farthest": "Worst predictions",
     "images/first_layer_weights": "First-layer weights",
     "images/nmf_parts": "First-layer parts",
     "images/reconstructions": "Reconstructions",
@@ -214,14 +216,15 @@ def _data_set(members: Sequence[Group], room: _Room, alone: bool) -> dict[str, A
     room.unseen += len(runs) - len(shown_runs)
     rows, footnotes = results(ranked)
     best = ranked[0]
-    errors = (
-        spread(best.values("test_error")) if len(best.runs) > 1 else f"{runs[0].summary['test_error']:.2f}"
-    )
+    measure = best.measure
+    errors = best.values("test_error")
+    result = spread(errors, measure) if len(best.runs) > 1 else measure.number(errors[0])
     warned = [f"{run.folder.name}: {text}" for run in best.runs for text in run.warnings]
     return {
         "name": one_line(describe(members), 2 * NAME),
         "sweep": not alone,
-        "headline": f"{errors} % test error",
+        "headline": f"{result}{measure.unit} test {measure.title}",
+        "measure": measure,
         "explanation": _explanation(best, len(ranked), order),
         "warnings": [] if alone else warned,
         "order": order and f", in the order of their {order}",
@@ -240,26 +243,28 @@ def _named(rows: list[list[str]]) -> list[list[str]]:
 
 def _ranked(members: Sequence[Group]) -> tuple[list[Group], str]:
     """The groups, the best first, and what that was judged by."""
-    for key, name in (("validation_error", "validation error"), ("test_error", "test error")):
+    for part in ("validation", "test"):
+        key = f"{part}_error"
         if all(len(group.values(key)) == len(group.runs) for group in members):
-            return sorted(members, key=lambda group: mean(group.values(key))), name
+            ranked = sorted(members, key=lambda group: mean(group.values(key)))
+            return ranked, f"{part} {members[0].measure.title}"
     return list(members), ""
 
 
 def _explanation(best: Group, of: int, order: str) -> str:
-    runs = best.runs
+    runs, measure = best.runs, best.measure
     validation = best.values("validation_error")
     label = best.label if of > 1 else runs[0].summary["method"]
     texts = [f"{one_line(runs[0].summary['data'], NAME)}: {one_line(label, NAME)}"]
     texts.append(f"{len(runs)} runs" if len(runs) > 1 else f"seed {runs[0].summary['seed']}")
     if validation:
-        texts.append(f"validation error {mean(validation):.2f} %")
-    texts.append(f"training error {mean(best.values('train_error')):.2f} %")
+        texts.append(f"validation {measure.title} {measure.text(mean(validation))}")
+    texts.append(f"training {measure.title} {measure.text(mean(best.values('train_error')))}")
     texts.append(f"{mean([run.seconds[-1] for run in runs]):.3g} s")
     text = ", ".join(texts)
     if of > 1 and order:
         text += f"; the lowest {order} of {of} settings"
-        if order == "test error":
+        if order.startswith("test"):
             text += ", which flatters it: there is no validation part to choose by"
     return text
 
@@ -272,21 +277,22 @@ def _of_groups(groups: Sequence[Group], notes: list[str]) -> Charts:
         drawn = drawn[:CURVES]
     if not drawn:
         return Charts()
-    curves = []
+    curves, measure = [], drawn[0].measure
     for group in drawn:
         epochs, seconds, errors = group.curve()
         middle = [mean(values) for values in errors]
         band = [(min(values), max(values)) for values in errors] if len(group.runs) > 1 else []
-        texts = [f"{value:.2f} %" for value in middle]
+        texts = [measure.text(value) for value in middle]
         if band:
             texts = [
-                f"{text} ({low:.2f} – {high:.2f})" for text, (low, high) in zip(texts, band, strict=True)
+                f"{text} ({measure.number(low)} – {measure.number(high)})"
+                for text, (low, high) in zip(texts, band, strict=True)
             ]
         curves.append(Curve(one_line(group.label, NAME), epochs, seconds, middle, texts, band))
-    y = numeric("test error (%)", shown([run.test_errors for group in drawn for run in group.runs]))
+    y = numeric(f"test {measure.axis}", shown([run.test_errors for group in drawn for run in group.runs]))
     bands = any(curve.band for curve in curves)
     of = ": mean of the runs; the band goes from their lowest to their highest" if bands else ""
-    return _pair("Test error", of, y, curves)
+    return _pair(f"Test {measure.title}", of, y, curves, measure)
 
 
 def _of_run(run: Run) -> Charts:
@@ -301,14 +307,20 @@ def _of_run(run: Run) -> Charts:
         rows = [row for row in zip(run.epochs, run.seconds, values, strict=True) if row[2] is not None]
         if rows:
             epochs, seconds, known = zip(*rows, strict=True)
-            curves.append(Curve(name, epochs, seconds, known, [f"{value:.2f} %" for value in known]))
-    return _pair("Error", "", numeric("error (%)", shown([curve.errors for curve in curves])), curves)
+            curves.append(Curve(name, epochs, seconds, known, [run.measure.text(value) for value in known]))
+    y = numeric(run.measure.axis, shown([curve.errors for curve in curves]))
+    return _pair(_capital(run.measure.title), "", y, curves, run.measure)
 
 
-def _pair(what: str, of: str, y: Axis, curves: Sequence[Curve]) -> Charts:
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
+
+
+def _pair(what: str, of: str, y: Axis, curves: Sequence[Curve], measure: Measure) -> Charts:
     """The curves against epochs and against seconds."""
     ends = "; ".join(
-        f"{one.name}: from {one.errors[0]:.2f} to {one.errors[-1]:.2f} % after epoch {one.epochs[-1]:g}"
+        f"{one.name}: from {measure.number(one.errors[0])} to {measure.text(one.errors[-1])} after epoch "
+        f"{one.epochs[-1]:g}"
         for one in curves
     )
     charts = Charts(legend=[(curve.name, style) for style, curve in enumerate(curves)])
@@ -350,7 +362,8 @@ def _of_settings(runs: Sequence[Run], notes: list[str]) -> Charts:
     charts = Charts()
     validated = all(run.summary["validation_error"] is not None for run in runs)
     kinds = [("test", 0), ("validation", 1)] if validated else [("test", 0)]
-    y = numeric("error (%)", [run.summary[f"{kind}_error"] for kind, _ in kinds for run in runs])
+    measure = runs[0].measure
+    y = numeric(measure.axis, [run.summary[f"{kind}_error"] for kind, _ in kinds for run in runs])
     for key in keys[:SETTINGS]:
         values = [one_line(one.get(key, "as in the recipe"), 40) for one in settings]
         names = sorted(set(values), key=_number)
@@ -359,20 +372,24 @@ def _of_settings(runs: Sequence[Run], notes: list[str]) -> Charts:
             errors = [float(run.summary[f"{kind}_error"]) for run in runs]
             points = [(names.index(value), error) for value, error in zip(values, errors, strict=True)]
             texts = [
-                f"{error:.2f} %, seed {run.summary['seed']}" for error, run in zip(errors, runs, strict=True)
+                f"{measure.text(error)}, seed {run.summary['seed']}"
+                for error, run in zip(errors, runs, strict=True)
             ]
             heads = [f"{key} = {value}" for value in values]
             series.append(Series(kind, style, points, texts, heads, line=False))
             means = [mean([error for at, error in points if at == i]) for i in range(len(names))]
-            texts, heads = [f"{error:.2f} %" for error in means], [f"{key} = {name}" for name in names]
+            texts, heads = [measure.text(error) for error in means], [f"{key} = {name}" for name in names]
             # A line between methods would say that there is something in between.
             joined = all(_number(name)[0] < math.inf for name in names)
             middles = list(enumerate(means))
             series.append(Series(f"{kind}, mean", style, middles, texts, heads, line=joined, rings=True))
-        caption = f"Error against {one_line(key, 60)}: a dot for each run, rings for their means"
-        ends = "; ".join(f"{name}: {y:.2f} %" for name, (_, y) in zip(names, series[1].points, strict=True))
+        what = f"{_capital(measure.title)} against {one_line(key, 60)}"
+        caption = f"{what}: a dot for each run, rings for their means"
+        ends = "; ".join(
+            f"{name}: {measure.text(y)}" for name, (_, y) in zip(names, series[1].points, strict=True)
+        )
         axis = ordinal(one_line(key, 60), [one_line(name, 14) for name in names])
-        svg = chart(one_line(f"{caption}. Mean test errors: {ends}", 2000), axis, y, series)
+        svg = chart(one_line(f"{caption}. Mean test {measure.title}: {ends}", 2000), axis, y, series)
         charts.charts.append({"svg": Markup(svg), "caption": caption})
     charts.legend = kinds if keys else []
     return charts
@@ -391,11 +408,12 @@ def _run(run: Run, room: _Room) -> dict[str, Any]:
     """What the page says of one run."""
     summary = run.summary
     errors = [
-        f"{name} {summary[key]:.2f} %"
+        f"{name} {run.measure.text(summary[key])}"
         for name, key in zip(("training", "validation", "test"), ERRORS, strict=True)
         if summary[key] is not None
     ]
     missing: list[str] = []
+    aliases = {key for key in ERRORS if not key.endswith(f"_{run.measure.name}")}
     return {
         "name": one_line(run.folder.name or str(run.folder), NAME),
         "errors": ", ".join(reversed(errors)),
@@ -407,7 +425,7 @@ def _run(run: Run, room: _Room) -> dict[str, Any]:
         "facts": [
             (name.replace("_", " "), one_line(_fact(value), 300))
             for name, value in (("folder", str(run.folder)), *summary.items())
-            if name not in ("warnings", "overrides", "versions", "last")
+            if name not in ("warnings", "overrides", "versions", "last", "measure", *aliases)
         ],
         "records": _records(run),
         "config": _config(run.folder, missing),
@@ -440,15 +458,18 @@ def _fact(value: object) -> str:
         return f"{value:.4g}"
     if isinstance(value, list):
         return "-".join(map(str, value))
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {_fact(part)}" for key, part in value.items())
     return "–" if value is None else str(value)
 
 
 def _records(run: Run) -> list[list[str]]:
-    rows = [["epoch", "train %", "validation %", "test %", "seconds"]]
+    measure = run.measure
+    rows = [["epoch", *(f"{part} {measure.symbol}" for part in PARTS), "seconds"]]
     n = len(run.epochs)
     for i in [*range(min(n, RECORDS))[: RECORDS - 1], n - 1] if n > RECORDS else range(n):
         errors = (run.train_errors[i], run.validation_errors[i], run.test_errors[i])
-        cells = ["–" if error is None else f"{error:.2f}" for error in errors]
+        cells = ["–" if error is None else measure.number(error) for error in errors]
         rows.append([f"{run.epochs[i]:g}", *cells, f"{run.seconds[i]:.4g}"])
     if n > RECORDS:
         rows.insert(-1, [f"… {n - RECORDS} more", "", "", "", ""])

@@ -74,7 +74,7 @@ def test_both_formats_give_the_same_set(tmp_path, monkeypatch, below):
     write(tmp_path / "one" / ("cifar-10-batches-py" if below else ""), contents)
     write(tmp_path / "two" / ("cifar-10-batches-bin" if below else ""), binary_set())
     one, two = (load(CIFAR10(root=str(tmp_path / root), scale=False)) for root in ("one", "two"))
-    assert (one.features, one.image_shape, one.n_classes) == (3072, (3, 32, 32), 10)
+    assert (one.features, one.image_shape, one.outputs) == (3072, (3, 32, 32), 10)
     assert (len(one.train), len(one.validation), len(one.test)) == (90, 10, 20)
     for a, b in ((one.train, two.train), (one.validation, two.validation), (one.test, two.test)):
         assert torch.equal(a.X, b.X)

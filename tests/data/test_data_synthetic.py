@@ -15,7 +15,7 @@ from nmfdnn.errors import ConfigError
 def test_sizes_ranges_and_balance(hidden):
     data = load(Synthetic(samples=1500, features=17, classes=4, hidden=hidden, test=0.3, validation=0.2))
     assert (len(data.train), len(data.validation), len(data.test)) == (840, 210, 450)
-    assert (data.features, data.n_classes, data.image_shape) == (17, 4, None)
+    assert (data.features, data.outputs, data.image_shape) == (17, 4, None)
     assert data.train.X.min() >= 0
     assert data.train.X.max() <= 1
     counts = torch.bincount(data.train.labels, minlength=4)

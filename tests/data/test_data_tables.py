@@ -143,7 +143,7 @@ def test_a_measurement_is_no_label(config):
         DataError, match=r"labels in the column length, .*is length the label's.*data\.target"
     ):
         load(config(table))
-    assert load(config(table, target="width")).n_classes == 9
+    assert load(config(table, target="width")).outputs == 9
 
 
 @pytest.mark.parametrize(

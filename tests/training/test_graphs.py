@@ -14,9 +14,11 @@ from nmfdnn.source import Memory
 from nmfdnn.training import JacobiConfig, JacobiTrainer, graphs
 
 
-def trainer(device: torch.device | str = "cpu", n: int = 91) -> JacobiTrainer:
+def trainer(device: torch.device | str = "cpu", n: int = 91, weighted: bool = False) -> JacobiTrainer:
     X, labels, start = planted(n, True, torch.device(device), torch.float64)
-    return JacobiTrainer(start, Memory(X, labels), JacobiConfig(30), 20, torch.Generator().manual_seed(3))
+    weights = torch.rand(n, 1, generator=torch.Generator().manual_seed(1)).to(X) if weighted else None
+    source = Memory(X, labels, weights=weights)
+    return JacobiTrainer(start, source, JacobiConfig(30), 20, torch.Generator().manual_seed(3))
 
 
 def tensors(value: Any) -> Iterator[Tensor]:
@@ -52,7 +54,7 @@ def replaying(calls: list[tuple[int, ...]]) -> Any:
         result: graphs.Moved = []
 
         def replay() -> None:
-            calls.append(tuple(len(T) for T in inputs))
+            calls.append(tuple(len(T) for T in inputs if T.ndim))
             result[:] = function(*inputs)
 
         return graphs.Recording(inputs, replay, result)
@@ -76,6 +78,20 @@ def test_replayed_updates_equal_plain_ones(monkeypatch):
     # A state that is loaded replaces the tensors, and so the recordings.
     replayed.load_state(plain.state())
     assert replayed.epoch().residuals == plain.epoch().residuals
+
+
+def test_replayed_updates_see_the_weights_of_their_batch(monkeypatch):
+    plain, replayed = trainer(weighted=True), trainer(weighted=True)
+    calls: list[tuple[int, ...]] = []
+    for _ in range(12):
+        plain.epoch()
+    monkeypatch.setattr(graphs, "recordable", lambda device: True)
+    monkeypatch.setattr(graphs, "record", replaying(calls))
+    for _ in range(12):
+        replayed.epoch()
+    assert calls
+    for a, b in zip(plain.network.weights, replayed.network.weights, strict=True):
+        assert torch.equal(a, b)
 
 
 def test_what_cannot_be_recorded_runs_as_it_stands(monkeypatch):
