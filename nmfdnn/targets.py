@@ -75,6 +75,9 @@ class Targets(Protocol):
     def loss(self, name: str, V: Tensor, labels: Tensor, weights: Tensor | None = None) -> Tensor:
         """The sum over samples of one of `LOSSES`, differentiable; "auto" is one that suits the targets."""
 
+    def slope(self, V: Tensor, labels: Tensor, weights: Tensor | None = None) -> Tensor:
+        """The gradient of the "auto" loss by V (n × m)."""
+
     def require_loss(self, name: str) -> None:
         """Raise a `ConfigError` if a loss does not suit the targets."""
 
@@ -163,6 +166,10 @@ class Classes:
         if weights is None:
             return functional.cross_entropy(V, labels, reduction="sum")
         return (functional.cross_entropy(V, labels, reduction="none") * weights[:, 0]).sum()
+
+    def slope(self, V: Tensor, labels: Tensor, weights: Tensor | None = None) -> Tensor:
+        E = V.softmax(dim=1) - self.matrix(labels, V.shape[1], V.dtype)
+        return E if weights is None else weights * E
 
     def require_loss(self, name: str) -> None:
         pass
@@ -306,6 +313,10 @@ class RealValues:
 
     def loss(self, name: str, V: Tensor, labels: Tensor, weights: Tensor | None = None) -> Tensor:
         return half_squares(labels - V, weights)
+
+    def slope(self, V: Tensor, labels: Tensor, weights: Tensor | None = None) -> Tensor:
+        E = V - labels
+        return E if weights is None else weights * E
 
     def require_loss(self, name: str) -> None:
         if name == "cross_entropy":

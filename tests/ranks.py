@@ -26,8 +26,10 @@ from nmfdnn.training import (
     JacobiTrainer,
     PretrainingConfig,
     SolverConfig,
+    Trainer,
     starting_network,
 )
+from nmfdnn.training.opponents import OPPONENTS
 
 SAMPLES = 301  # no multiple of any number of ranks
 
@@ -55,8 +57,13 @@ def train(method: str, dtype: torch.dtype) -> list[float]:
     g = torch.Generator().manual_seed(1)
     layers = build_layers(config, 64, (8, 8), 2 if variant == "real" else 10)
     start = starting_network(source, layers, config, PretrainingConfig(200, 2, 3, 3), solver, g).network
-    trainer: AlternatingTrainer | JacobiTrainer | BackpropTrainer
-    if name == "nmf":
+    trainer: Trainer
+    if name in OPPONENTS:
+        part, kind = OPPONENTS[name]
+        trainer = kind(
+            start, source, part(**({"batch_size": 50} if hasattr(part, "batch_size") else {})), 2, g
+        )
+    elif name == "nmf":
         trainer = AlternatingTrainer(
             start, source, AlternatingConfig(101, weight_steps=2, weight_ridge=1e-3), solver, g
         )
@@ -99,6 +106,7 @@ TRAININGS = (
     *(f"nmf_{method}" for method in METHODS),
     *(f"{name}{variant}" for name in ("jacobi", "bp") for variant in ("", "_convolution")),
     "nmf_convolution",
+    *OPPONENTS,
     *(f"{name}_{variant}" for name in ("nmf", "jacobi", "bp") for variant in ("weighted", "real")),
 )
 

@@ -22,6 +22,17 @@ from ..training import (
     PretrainingConfig,
     SolverConfig,
 )
+from ..training.opponents import (
+    ADMMConfig,
+    BCDConfig,
+    DFAConfig,
+    DTPConfig,
+    FFConfig,
+    LocalLossConfig,
+    MonoForwardConfig,
+    PCConfig,
+    SignSymmetryConfig,
+)
 from ..training.pretraining import DTYPES
 
 DEVICES = ("auto", "cpu", "cuda")
@@ -39,7 +50,7 @@ class Config:
         data: which data, see `nmfdnn.data`.
         experiment: name of the recipe, for the record.
         method: "nmf" (alternating factorizations, layer after layer), "jacobi" (all layers from one
-            forward pass) or "bp" (backpropagation).
+            forward pass), "bp" (backpropagation), or another family, see `nmfdnn.training.opponents`.
         epochs: passes over the training data, in [0, 10⁹].
         records_per_epoch: evaluations in each epoch, at equal distances, at most one a mini-batch. Each
             gives a row of `metrics.csv` and a checkpoint; those at the end of an epoch go to TensorBoard.
@@ -75,6 +86,15 @@ class Config:
     nmf: AlternatingConfig = field(default_factory=AlternatingConfig)
     jacobi: JacobiConfig = field(default_factory=JacobiConfig)
     bp: BackpropConfig = field(default_factory=BackpropConfig)
+    dfa: DFAConfig = field(default_factory=DFAConfig)
+    signsymmetry: SignSymmetryConfig = field(default_factory=SignSymmetryConfig)
+    localloss: LocalLossConfig = field(default_factory=LocalLossConfig)
+    monoforward: MonoForwardConfig = field(default_factory=MonoForwardConfig)
+    dtp: DTPConfig = field(default_factory=DTPConfig)
+    pc: PCConfig = field(default_factory=PCConfig)
+    bcd: BCDConfig = field(default_factory=BCDConfig)
+    admm: ADMMConfig = field(default_factory=ADMMConfig)
+    ff: FFConfig = field(default_factory=FFConfig)
 
     def __post_init__(self) -> None:
         for key, choices in (
@@ -130,6 +150,8 @@ class Config:
         parts = {}
         for name in METHODS:
             part = getattr(self, name)
+            if not hasattr(part, "batch_size"):  # it takes all samples at once
+                continue
             key = f"{name}.batch_size"
             if part.batch_size > samples:
                 if key in asked and self.method == name:

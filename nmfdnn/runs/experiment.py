@@ -85,7 +85,7 @@ def _run(config: Config, folder: Path, config_text: str, overrides: Sequence[str
             "it, or start a run in another hydra.run.dir"
         )
     fitted = config.fit_batches(len(data.train), overrides)
-    asked, size = getattr(config, config.method).batch_size, getattr(fitted, config.method).batch_size
+    asked, size = (getattr(getattr(c, c.method), "batch_size", 0) for c in (config, fitted))
     if size < asked:
         log.info("%s.batch_size lowered from %d to all %d training samples", config.method, asked, size)
     layers = build_layers(config.network, data.features, data.image_shape, data.outputs)
@@ -183,7 +183,8 @@ def _tell_continuation(config: Config, epochs: int, progress: Progress, folder: 
     log.info("continuing after epoch %g", done)
     if config.epochs == epochs:
         return
-    if config.method == "jacobi" or (config.method == "bp" and config.bp.schedule == "cosine"):
+    schedule = getattr(getattr(config, config.method), "schedule", "constant")
+    if config.method == "jacobi" or schedule != "constant":
         log.warning(
             "epochs was %d, now %d: from here on the learning rate is what a run of %d epochs has, which is "
             "not what it has had so far; so the result is not that of a run of %d epochs from the start",

@@ -16,6 +16,7 @@ from .alternating import AlternatingTrainer
 from .backprop import BackpropTrainer
 from .common import Trainer
 from .jacobi import JacobiTrainer
+from .opponents import OPPONENTS
 
 
 @dataclass(frozen=True)
@@ -62,4 +63,14 @@ METHODS: dict[str, Method] = {
         slower="lower bp.learning_rate",
         copies=5,
     ),
+    **{
+        name: Method(
+            lambda config, start, source, order, name=name, trainer=trainer: trainer(  # type: ignore[misc]
+                start, source, getattr(config, name), config.epochs, order, config.records_per_epoch
+            ),
+            slower=part.slower(),
+            copies=5,
+        )
+        for name, (part, trainer) in OPPONENTS.items()
+    },
 }

@@ -9,9 +9,17 @@ import pytest
 
 from nmfdnn.errors import ConfigError
 from nmfdnn.training import AlternatingConfig, BackpropConfig, JacobiConfig, PretrainingConfig, SolverConfig
+from nmfdnn.training.opponents import OPPONENTS
 
 UNIT = "in [0, 1)"
 NAN = float("nan")
+POSITIVE = {
+    "dtp": ("target_step", "noise"),
+    "pc": ("inference_rate",),
+    "bcd": ("gamma", "rho", "alpha"),
+    "admm": ("nu", "rho"),
+    "ff": ("threshold", "sharpness"),
+}
 CASES: list[tuple[type, str, str, list[Any], str]] = [
     *((SolverConfig, "solver", key, [1.0, 2, -0.1, NAN], UNIT) for key in ("input_delta", "hidden_delta")),
     (SolverConfig, "solver", "method", ["qr", ""], "one of svd, eigh, cholesky"),
@@ -42,6 +50,27 @@ CASES: list[tuple[type, str, str, list[Any], str]] = [
     (BackpropConfig, "bp", "dropout", [1.0, -0.1, NAN], UNIT),
     (BackpropConfig, "bp", "weight_decay", [-1e-9, NAN], "≥ 0"),
     (BackpropConfig, "bp", "momentum", [1.0, -0.1, NAN], UNIT),
+    *(
+        (config, name, key, [0.0, -1.0, float("inf"), NAN], "> 0")
+        for name, keys in POSITIVE.items()
+        for config in [OPPONENTS[name][0]]
+        for key in keys
+    ),
+    *(
+        (config, name, key, values, expected)
+        for name, (config, _) in OPPONENTS.items()
+        if hasattr(config, "batch_size")
+        for key, values, expected in (
+            ("batch_size", [0, -5], "≥ 1"),
+            ("learning_rate", [0.0, -1.0, NAN], "> 0"),
+            ("schedule", ["linear"], "one of constant, cosine"),
+            ("weight_decay", [-1e-9, float("inf"), NAN], "≥ 0"),
+        )
+    ),
+    (OPPONENTS["localloss"][0], "localloss", "similarity", [-0.1, 1.1, NAN], "in [0, 1]"),
+    (OPPONENTS["pc"][0], "pc", "inference_steps", [0, -1], "≥ 1"),
+    (OPPONENTS["admm"][0], "admm", "output_steps", [0, -1], "≥ 1"),
+    (OPPONENTS["ff"][0], "ff", "loss", ["hinge"], "one of threshold, symmetric"),
     (PretrainingConfig, "pretraining", "samples", [0, -1], "null or ≥ 1"),
     *(
         (PretrainingConfig, "pretraining", key, [0, -1], "≥ 1")
