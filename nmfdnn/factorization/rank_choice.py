@@ -62,7 +62,7 @@ def choose_rank(
     fitted without its factors having been learned from others, so errors rise where parts fit noise.
 
     Args:
-        A: n × m, as `function` takes it.
+        A: n × m, dense, as `function` takes it.
         ranks: to be tried, each ≥ 1.
         function: `nmf` or `semi_nmf`.
         folds: ≥ 2; each holds a fraction 1/folds of the entries, and costs a factorization per rank and

@@ -75,7 +75,7 @@ def semi_nmf(
 
     Args:
         A: n × m, any sign, in any unit: cA gives the same codes and c times the weights. Dense, or sparse
-            of torch or SciPy: never made dense, see `sparse`.
+            of torch or SciPy: never made dense, see `sparse`, but without weights and missing entries.
         rank: number of codes k ≥ 1.
         bias: append a row to W that a column of ones multiplies.
         update: of the codes: "exact", a coordinate at a time (`exact_code_step`), the weights by Cholesky; or

@@ -40,7 +40,7 @@ def transform(
     """Codes Z ≥ 0 (n × k) with A ≈ ẐW for the weights of an `nmf` or a `semi_nmf` of other rows.
 
     Args:
-        A: new rows, n × m, dense or sparse, in the unit of those that W was fitted to.
+        A: new rows, n × m, in the unit of those that W was fitted to; dense, or sparse as in `nmf`.
         W: weights k × m, or (k + 1) × m with a bias, as in `Result.W`.
         bias: whether the last row of W is a bias.
         stopping: when to end; default: when ten sweeps over the codes no longer change the objective by

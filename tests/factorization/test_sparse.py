@@ -18,9 +18,22 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from nmfdnn.errors import ConfigError
-from nmfdnn.factorization import Result, Stopping, affine, nmf, nonlinear_semi_nmf, semi_nmf, transform
+from nmfdnn.factorization import (
+    OnlineNMF,
+    Penalty,
+    Result,
+    Stopping,
+    affine,
+    choose_rank,
+    nmf,
+    nonlinear_semi_nmf,
+    semi_nmf,
+    transform,
+)
 from nmfdnn.factorization.nmf import SOLVERS
 from nmfdnn.factorization.sparse import STRIP, given
+
+W = torch.ones(2, 50, dtype=torch.float64) + torch.eye(2, 50, dtype=torch.float64)
 
 pytestmark = pytest.mark.filterwarnings("ignore:Sparse")
 
@@ -72,6 +85,74 @@ def test_sparse_data_give_what_dense_data_give(name, shape, put, rng, dtype):
     # What is returned belongs to its objective.
     R = A.double() - fit(found)
     assert min(found.objective) == pytest.approx(0.5 * float(R.square().sum()), rel=1e-6)
+
+
+PENALTY = (Penalty(0.02, 0.01), Penalty(0.0, 0.03))
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        *(partial(nmf, update=update) for update in ("accelerated", "hals")),
+        partial(nmf, subsample=20),
+        *(partial(semi_nmf, bias=bias) for bias in (False, True)),
+    ],
+)
+def test_penalties_of_sparse_data_are_those_of_dense_data(function, put, rng, dtype):
+    A = put(data(rng), dtype)
+    stopping = Stopping(10, 0, 5)
+    plain, found = (function(B, 4, penalty=PENALTY, stopping=stopping) for B in (A, A.to_sparse_csr()))
+    assert oracle.error(fit(found), fit(plain)) < (1e-3 if dtype == torch.float32 else 1e-9)
+    assert found.objective == pytest.approx(plain.objective, rel=1e-5 if dtype == torch.float32 else 1e-12)
+    free = function(A.to_sparse_csr(), 4, stopping=stopping)
+    assert min(found.objective) > min(free.objective)
+
+
+def test_a_stream_takes_what_it_is_given(put, rng):
+    A = put(data(rng))
+    few = {"batch": 40, "start": "nndsvd"}
+    plain, found = (OnlineNMF(4, **few).fit([B, B]) for B in (A, A.to_sparse_csr()))
+    assert oracle.error(found.W, plain.W) < 1e-9
+    assert found.objective == pytest.approx(plain.objective, rel=1e-9)
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize(
+    ("function", "settings", "what"),
+    [
+        (nmf, {"weights": torch.ones(90, 50, dtype=torch.float64)}, "weights"),
+        (nmf, {"missing": "nan"}, "missing"),
+        (nmf, {"beta": 1}, "beta < 2"),
+        (semi_nmf, {"missing": "nan"}, "missing"),
+        (lambda A, k, **settings: transform(A, W, **settings), {"beta": 1}, "beta < 2"),
+        (lambda A, k, **settings: transform(A, W, **settings), {"missing": "nan"}, "missing"),
+    ],
+)
+def test_the_remedy_works_where_sparse_data_will_not_do(form, function, settings, what, rng):
+    A = FORMS[form](data(rng))
+    with pytest.raises(ConfigError, match=f"A must be dense for {what}, got .*: convert it with ") as error:
+        function(A, 2, **settings)
+    remedy = re.search("convert it with (.*)$", str(error.value)).group(1)
+    converted = eval(remedy, {"A": A, "torch": torch})
+    result = function(converted, 2, stopping=Stopping(3, 0, 3), **settings)
+    assert result.objective[-1] < result.objective[0]
+
+
+def test_multiplicative_updates_with_penalties_are_for_dense_data(rng):
+    A = torch.from_numpy(data(rng)).to_sparse_csr()
+    message = "update must be another one with penalties and sparse A, got 'multiplicative'"
+    with pytest.raises(ConfigError, match=message):
+        nmf(A, 2, update="multiplicative", penalty=PENALTY)
+
+
+@pytest.mark.parametrize("form", ["torch.sparse_csr", "csr_array"])
+def test_ranks_are_chosen_on_dense_data(form, rng):
+    A = FORMS[form](data(rng))
+    with pytest.raises(ConfigError, match=r"A must be .*, got .*: convert it with ") as error:
+        choose_rank(A, [1, 2])
+    remedy = re.search("convert it with (.*)$", str(error.value)).group(1)
+    A = eval(remedy, {"A": A, "torch": torch, "numpy": np})
+    assert choose_rank(A, [1, 2], folds=2, stopping=Stopping(5, 0)).rank in (1, 2)
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -191,6 +272,8 @@ class Large(TorchDispatchMode):
     [
         nmf,
         partial(nmf, update="multiplicative"),
+        partial(nmf, penalty=PENALTY),
+        partial(semi_nmf, penalty=PENALTY),
         partial(nmf, start="random", subsample=0),
         semi_nmf,
         partial(semi_nmf, bias=True),
