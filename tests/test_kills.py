@@ -130,7 +130,7 @@ def good_so_far(folder: Path) -> None:
 def fast():
     """A picture is a picture; what it shows is tested elsewhere."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("nmfdnn.runs.tracking.confusion_figure", lambda *_: Figure(figsize=(1, 1), dpi=10))
+        patch.setattr("nmfdnn.views.figures.confusion_figure", lambda *_: Figure(figsize=(1, 1), dpi=10))
         patch.setattr("nmfdnn.runs.results.git_commit", lambda: None)
         yield
 
