@@ -168,7 +168,13 @@ SPARSE = {
         str(layout): lambda X, layout=layout: torch.from_numpy(X).to_sparse(layout=layout)
         for layout in (torch.sparse_coo, torch.sparse_csr, torch.sparse_csc)
     },
+    "entries given twice": lambda X: given_twice(torch.from_numpy(X).to_sparse()),
 }
+
+
+def given_twice(A):
+    places, values = A.indices(), A.values() / 2
+    return torch.sparse_coo_tensor(torch.cat([places, places], 1), torch.cat([values, values]), A.shape)
 
 
 @pytest.mark.filterwarnings("ignore:Sparse")  # PyTorch calls compressed rows a beta feature

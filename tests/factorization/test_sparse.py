@@ -30,8 +30,9 @@ from nmfdnn.factorization import (
     semi_nmf,
     transform,
 )
+from nmfdnn.factorization.inputs import unit
 from nmfdnn.factorization.nmf import SOLVERS
-from nmfdnn.factorization.sparse import STRIP, given
+from nmfdnn.factorization.sparse import STRIP, Sparse, given
 
 W = torch.ones(2, 50, dtype=torch.float64) + torch.eye(2, 50, dtype=torch.float64)
 
@@ -243,6 +244,17 @@ def test_an_exact_fit_is_seen_to_the_precision_that_is_promised(put, rng, dtype)
     limit = 1e-13 if dtype == torch.float32 else 1e-15
     assert 0 <= result.objective[0] < limit * size
     assert (result.ended, result.iterations < 100) == ("converged", True)
+
+
+def test_rounding_of_the_objective_is_no_rise(monkeypatch, rng):
+    A = torch.from_numpy(data(rng)).to_sparse_csr()
+    half = 0.5 * A.values().square().sum()
+    values = iter([1e-3, 1e-16, 3e-16, 5e-16, 7e-16, 9e-16])
+    # The unit is a power of two, and this is in it.
+    scale = half / unit(A.to_dense()) ** 2
+    monkeypatch.setattr(Sparse, "half_distance", lambda self, Z, W: scale * next(values))
+    result = nmf(A, 2, start="random", stopping=Stopping(5, 1e-9, 1))
+    assert (result.ended, len(result.objective)) == ("converged", 3)
 
 
 def test_the_objective_of_more_rows_than_a_strip(put, rng):
