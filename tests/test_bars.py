@@ -9,12 +9,15 @@ import re
 import struct
 import termios
 import threading
+from functools import partial
 
 import pytest
 import torch
 from runs import TINY, Forked, forked
+from tqdm import tqdm
 
 from nmfdnn.network import dense
+from nmfdnn.runs import experiment
 from nmfdnn.source import Memory, Order
 from nmfdnn.training import PretrainingConfig, SolverConfig, pretrain
 from nmfdnn.training.pretraining import steps
@@ -52,7 +55,7 @@ def shown(folder) -> str:
 
 
 def test_a_terminal_sees_how_far_training_is_and_how_long_it_will_take(tmp_path, monkeypatch):
-    monkeypatch.setenv("TQDM_MININTERVAL", "0")
+    monkeypatch.setattr(experiment, "tqdm", partial(tqdm, mininterval=0))
     text = shown(tmp_path)
     epochs = {float(n) for n in re.findall(r"training *\d+%\|[^|]*\| ([\d.]+)/2 \[[\d:]+<[\d:?]+", text)}
     assert {0.0, 1.0, 2.0} <= epochs

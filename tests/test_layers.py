@@ -334,7 +334,7 @@ def run(folder: Path, *overrides: str) -> tuple[int, str]:
             [],
         ),
         (["network.convolution=[{kernel:0}]"], "kernel must be ≥ 1, got 0", []),
-        (["network.convolution=[{kernels:3}]"], "Key 'kernels' not in 'ConvolutionConfig'", []),
+        (["network.convolution=[{kernels:3}]"], "no key kernels: did you mean kernel?", []),
     ],
 )
 def test_what_the_command_line_refuses_and_its_remedies(given, message, remedies, tmp_path):

@@ -23,7 +23,6 @@ from nmfdnn.errors import CheckpointError, ConfigError, DataError
 from nmfdnn.model import load as load_model
 from nmfdnn.records import read_metrics, read_summary
 from nmfdnn.runs.experiment import run
-from nmfdnn.training import METHODS
 from nmfdnn.views import compare, report
 
 SMALL = [
@@ -62,7 +61,7 @@ def train(folder: Path, method: str, *overrides: str, data: pandas.DataFrame | N
     return run(configured(*settings), folder, "text", [o for o in settings if not o.startswith("data.path")])
 
 
-@pytest.fixture(scope="module", params=METHODS)
+@pytest.fixture(scope="module", params=SETTINGS)
 def single(request, place) -> Path:
     """A run on one value."""
     folder = place / request.param

@@ -13,7 +13,7 @@ from sklearn.model_selection import train_test_split
 import nmfdnn
 from nmfdnn.errors import ConfigError, DataError
 from nmfdnn.estimators import NMFNetworkClassifier, NMFNetworkRegressor
-from nmfdnn.training import METHODS
+from nmfdnn.estimators.settings import RECIPES
 
 SMALL = {"hidden_layer_sizes": (20, 10), "max_epochs": 20, "random_state": 0}
 
@@ -36,7 +36,7 @@ def diabetes():
     return train_test_split(*load_diabetes(return_X_y=True), random_state=0)
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", RECIPES)
 def test_every_method_learns_classes_and_values(method, wine, diabetes):
     X, X_test, y, y_test = wine
     settings = {"method": method, "max_epochs": 60}
