@@ -218,7 +218,7 @@ def test_partial_fit_goes_on():
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"method": "adam"}, "method must be one of nmf, jacobi, bp, got 'adam'"),
+        ({"method": "adam"}, "method must be one of jacobi, nmf, bp, got 'adam'"),
         ({"options": {"rate": 1}}, r"options of method='jacobi' are omega, .*; got 'rate'"),
         ({"options": {"omega": -1.0}}, r"jacobi\.omega must be > 0"),
         ({"hidden_layer_sizes": ()}, "hidden_layer_sizes must be at least one width"),
