@@ -126,6 +126,8 @@ def iterate(
     Raises:
         ConfigError: the objective is not finite at the start, or a factor is too large for its type.
     """
+    what = "None or a Stopping, as Stopping(max_iterations=500)"
+    require(isinstance(stopping, Stopping), "stopping", what, stopping)
     units, watched = units or Units(), objective or SquaredError(A, fit)
 
     def user(value: float) -> float:

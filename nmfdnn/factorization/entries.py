@@ -25,6 +25,7 @@ def entries(
     beta: int = 2,
     *,
     negative: str | None = None,
+    nan: str = REMEDY,
 ) -> tuple[Any, Tensor | None, float]:
     """A as solvers take it; V (n × m) in [0, 1], None where all entries count alike; what V counts in.
 
@@ -36,6 +37,7 @@ def entries(
         missing: "nan": those that are NaN do not count; None: they are refused.
         beta: the divergence that is minimised, one of `BETAS`.
         negative: the remedy for negative entries, where they are not allowed.
+        nan: what else can be done about NaN.
 
     Raises:
         ConfigError: A is not a finite matrix in float32 or float64, or has negative entries where they are
@@ -43,7 +45,7 @@ def entries(
             dense; the weights are not of its shape and device, negative or not finite, or nothing counts.
     """
     require(missing in (None, *MISSING), "missing", f"None or one of {', '.join(MISSING)}", missing)
-    require(beta in BETAS, "beta", "0, 1 or 2", beta)
+    require(isinstance(beta, int) and beta in BETAS, "beta", "0, 1 or 2", beta)
     sparse = given(A, negative)
     if isinstance(sparse, Sparse):
         for what, asked in (("weights", weights), ("missing", missing), ("beta < 2", beta < 2 or None)):
@@ -53,7 +55,7 @@ def entries(
     V, weight = _counting(A, weights, missing)
     if V is not None:
         A = A.where(V > 0, 0.0)
-    check_matrix(A, negative=negative, nan=REMEDY if missing is None else "")
+    check_matrix(A, negative=negative, nan=nan if missing is None else "")
     if beta == 0 and bool(((A == 0) if V is None else (A == 0) & (V > 0)).any()):
         raise ConfigError(
             "A has zeros, which beta=0 cannot fit: let them not count, with weights=A > 0, or use beta=1"

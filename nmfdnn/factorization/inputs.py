@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -50,7 +51,7 @@ class Units:
         codes, weights = self._of(pair)
         found = Pair(_times(pair.Z, codes), _times(pair.W, weights))
         for name, before, after in zip("ZW", pair, found, strict=True):
-            if not torch.isfinite(after).all() and torch.isfinite(before).all():
+            if not _finite(after) and _finite(before):
                 raise ConfigError(f"{name} is too large for {after.dtype}: scale the data, or use float64")
         return found
 
@@ -95,15 +96,26 @@ def check_matrix(
             f"{name} must be {like.dtype} on {like.device} like A, got {A.dtype} on {A.device}: "
             f"convert it with {name}.to(A)"
         )
-    if not torch.isfinite(A).all():
+    low, high = _bounds(A)
+    if not (math.isfinite(low) and math.isfinite(high)):
         raise ConfigError(f"{name} holds NaN or infinite entries: remove or replace them first{nan}")
-    if negative is not None and bool((A < 0).any()):
+    if negative is not None and low < 0:
         raise ConfigError(f"{name} has negative entries: {negative}")
 
 
 def unit(A: Tensor) -> float:
     """`linalg.unit` of A, whose rows may be shared out over ranks."""
     return linalg.unit(parallel.largest(A.abs().max()).view(1, 1))
+
+
+def _bounds(A: Tensor) -> tuple[float, float]:
+    """The least and the largest entry, NaN where any is: one pass that makes no matrix, and waits once."""
+    low, high = torch.stack(A.aminmax()).tolist()
+    return low, high
+
+
+def _finite(A: Tensor) -> bool:
+    return all(map(math.isfinite, _bounds(A)))
 
 
 def two(start: Any) -> tuple[Any, Any]:
@@ -113,7 +125,7 @@ def two(start: Any) -> tuple[Any, Any]:
         ConfigError: it is no pair.
     """
     pair = isinstance(start, (tuple, list)) and len(start) == 2
-    require(pair, "start", "a pair (Z, W) of matrices", type(start).__name__)
+    require(pair, "start", "a pair (Z, W) of matrices, as (result.Z, result.W)", type(start).__name__)
     return start[0], start[1]
 
 
@@ -121,9 +133,11 @@ def source(generator: torch.Generator | None, device: torch.device) -> torch.Gen
     """The given generator or a new one with seed 0 on `device`: calls without one are reproducible.
 
     Raises:
-        ConfigError: it belongs to another device.
+        ConfigError: it is none of PyTorch's, or belongs to another device.
     """
     if generator is None:
         return torch.Generator(device).manual_seed(0)
+    what = "None or a generator of torch, as torch.Generator().manual_seed(0)"
+    require(hasattr(generator, "device"), "generator", what, generator)
     require(generator.device.type == device.type, "generator", f"on {device} like A", generator.device)
     return generator

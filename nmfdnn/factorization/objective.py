@@ -79,7 +79,7 @@ class Objective:
     def size(self) -> float:
         """½ΣVA² for β = 2, ΣVA for 1, ΣV for 0: what a tolerance counts in."""
         if self.beta == 2:
-            return float(self.divergence(torch.zeros_like(self.A)))
+            return float(half_square(self.A if self.V is None else self._root * self.A))
         counts = self.A if self.beta == 1 else torch.ones_like(self.A)
         counts = counts if self.V is None else counts * self.V
         return float(parallel.total(counts.sum(dtype=torch.float64)))

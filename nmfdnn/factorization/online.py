@@ -62,8 +62,8 @@ class OnlineNMF:
         """
         self.rank, self.batch = require_whole(rank, "rank", 1), require_whole(batch, "batch", 1)
         require(0 <= forgetting < float("inf"), "forgetting", "finite and ≥ 0", forgetting)
-        if isinstance(start, str):
-            require(start in STARTS, "start", f"a matrix W or one of {', '.join(STARTS)}", start)
+        known = isinstance(start, Tensor) or (isinstance(start, str) and start in STARTS)
+        require(known, "start", f"a matrix W or one of {', '.join(STARTS)}", start)
         self.forgetting, self.start, self.generator = forgetting, start, generator
         self.rows, self.objective, self.units = 0, list[float](), Units()
         self._W: Tensor | None = None
@@ -88,9 +88,10 @@ class OnlineNMF:
         Raises:
             ConfigError: A is not a finite nonnegative matrix like those before.
         """
-        A, _, _ = entries(A, negative="shift or clip it: the parts of a stream are nonnegative")
+        A, _, _ = entries(A, negative="shift or clip it: the parts of a stream are nonnegative", nan="")
+        top = float(parallel.largest(A.max()))
         if self._W is None:
-            if not parallel.largest(A.max()) > 0:
+            if top == 0:
                 self.rows += share(len(A))[0]  # zero rows have zero codes, which change no sum
                 self.objective.append(0.0)
                 return self
@@ -101,6 +102,11 @@ class OnlineNMF:
         same = (A.dtype, A.device) == (W.dtype, W.device)
         require(same, "A", f"{W.dtype} on {W.device} like the blocks before", f"{A.dtype} on {A.device}")
         value = torch.zeros((), dtype=torch.float64, device=W.device)
+        if not top / self.units.A < torch.finfo(A.dtype).max ** 0.25:  # the sums would leave its range
+            raise ConfigError(
+                f"A is too large beside the first block for {A.dtype}: its largest entry is {top:.1e}, "
+                f"and the sums are kept in units of {self.units.A:.1e}; scale the blocks, or use float64"
+            )
         # As many parts on every rank, whatever rows it has.
         parts = int(parallel.largest(value + -(-len(A) // self.batch)))
         for i in range(parts):

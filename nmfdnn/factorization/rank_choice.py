@@ -5,14 +5,14 @@ Legend: A (n × m) data, rows are samples; k the rank.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from ..errors import require, require_whole
+from ..errors import ConfigError, require, require_whole
 from ..linalg import check_dense
 from .bias import affine
 from .driver import Result, Stopping
@@ -75,11 +75,12 @@ def choose_rank(
         settings: other arguments of `function`.
 
     Raises:
-        ConfigError: what `function` raises, or an argument is outside its range.
+        ConfigError: what `function` raises, or an argument is outside its range, or a fold is left without
+            entries that say anything.
     """
     check_dense(A)
     A, V, _ = entries(A, weights, missing)
-    require(len(ranks) > 0, "ranks", "one or more", ranks)
+    require(isinstance(ranks, Iterable) and len(ranks) > 0, "ranks", "one or more, as range(1, 9)", ranks)
     tried = tuple(sorted({require_whole(rank, "ranks", 1) for rank in ranks}))
     require_whole(folds, "folds", 2)
     require_whole(starts, "starts", 1)
@@ -88,17 +89,25 @@ def choose_rank(
     beta = settings.get("beta", 2)
     V = torch.ones_like(A) if V is None else V
     errors = torch.zeros(len(tried), folds, dtype=torch.float64)
+
+    def test(j: int) -> Objective:
+        return Objective(A / unit(A), V.where(fold == j, 0.0), beta=beta)
+
+    sizes = [test(j).size() for j in range(folds)]
+    if min(sizes) == 0:
+        raise ConfigError(
+            f"fold {sizes.index(0) + 1} of {folds} holds no entry of A that counts and is not zero: "
+            "take fewer folds, or hand over more such entries"
+        )
     for j in range(folds):
-        learned, held = (V.where(mask, 0.0) for mask in (fold != j, fold == j))
-        test = Objective(A / unit(A), held, beta=beta)
-        size = test.size()
+        learned, held = V.where(fold != j, 0.0), test(j)
         for i, rank in enumerate(tried):
             found = [
                 function(A, rank, weights=learned, generator=draws, stopping=stopping or STOPPING, **settings)
                 for _ in range(starts)
             ]
             best = min(found, key=lambda result: min(result.objective))
-            errors[i, j] = float(test.divergence(affine(best.Z, best.W) / unit(A))) / size
+            errors[i, j] = float(held.divergence(affine(best.Z, best.W) / unit(A))) / sizes[j]
     means = errors.mean(1)
     least = int(means.argmin())
     limit = means[least] + errors[least].std() / folds**0.5

@@ -21,6 +21,8 @@ STARTS = ("random", "nndsvd", "nndsvda", "nndsvdar")
 
 def share(rows: int) -> tuple[int, slice]:
     """How many rows all ranks hold together, and which of them are the `rows` that are here."""
+    if parallel.ranks() == 1:
+        return rows, slice(0, rows)
     counts = torch.zeros(parallel.ranks(), dtype=torch.int64)
     counts[parallel.rank()] = rows
     counts = parallel.total(counts)

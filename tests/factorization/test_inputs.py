@@ -473,3 +473,30 @@ def test_a_generator_of_another_device_is_refused(function):
         function(
             torch.ones(5, 4), 2, generator=Elsewhere(), **({"start": "random"} if function is nmf else {})
         )
+
+
+@pytest.mark.parametrize("function", FUNCTIONS)
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"stopping": 10}, "stopping must be None or a Stopping, as"),
+        ({"generator": 0, "start": "random"}, "generator must be None or a generator of torch"),
+        (
+            {"start": nmf(torch.ones(5, 4), 2)},
+            r"start must be a pair \(Z, W\) of matrices, as \(result.Z, result.W\)",
+        ),
+    ],
+)
+def test_what_is_of_another_kind_is_refused(function, settings, message):
+    with pytest.raises(ConfigError, match=message):
+        function(torch.ones(5, 4), 2, **settings)
+
+
+@pytest.mark.parametrize("bad", [torch.nan, torch.inf, -torch.inf])
+@pytest.mark.parametrize("place", [0, 7, 33, 999])
+def test_one_entry_that_is_not_finite_is_found_wherever_it_lies(bad, place, dtype):
+    A = torch.ones(20, 50, dtype=dtype)
+    A.view(-1)[place] = bad
+    for B in (A, A.T, A.repeat(2, 2)[:20, :50]):
+        with pytest.raises(ConfigError, match="A holds NaN or infinite entries"):
+            nmf(B, 2)

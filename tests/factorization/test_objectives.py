@@ -546,6 +546,7 @@ def test_sparse_data_has_no_weights():
     [
         (nmf, {"beta": 1, "update": "accelerated"}, "update must be 'multiplicative' for beta < 2"),
         (nmf, {"beta": 1.5}, "beta must be 0, 1 or 2, got 1.5"),
+        (nmf, {"beta": 1.0}, "beta must be 0, 1 or 2, got 1.0"),
         (nmf, {"weights": ONES + ONES.triu(), "update": "hals"}, "update must be another one with weights"),
         (nmf, {"penalty": (Penalty(l1=1), None)}, "a penalty on Z alone is void.*give W one too"),
         (nmf, {"penalty": (Penalty(), Penalty(l2=1))}, "a penalty on W alone is void.*give Z one too"),

@@ -192,3 +192,28 @@ ONES = torch.ones(6, 4)
 def test_what_is_refused(use, message):
     with pytest.raises(ConfigError, match=message):
         use()
+
+
+def test_a_block_whose_sums_would_overflow_is_refused_and_changes_nothing(put, rng):
+    A = put(rng.random((30, 8)), torch.float32)
+    model = OnlineNMF(3).partial_fit(1e-20 * A)
+    before = model.W.clone(), model.rows, list(model.objective)
+    with pytest.raises(ConfigError, match=r"too large beside the first block for torch\.float32"):
+        model.partial_fit(1e15 * A)
+    assert torch.equal(model.W, before[0])
+    assert (model.rows, model.objective) == before[1:]
+    model.partial_fit(1e-14 * A)  # a million times the first is within reach
+    assert np.isfinite(model.objective).all()
+    wide = OnlineNMF(3).fit([1e-20 * A.double(), 1e15 * A.double()])  # the remedy
+    assert np.isfinite(wide.objective).all()
+
+
+def test_no_remedy_is_named_that_a_stream_does_not_have():
+    with pytest.raises(ConfigError) as caught:
+        OnlineNMF(2).partial_fit(torch.full((3, 4), torch.nan))
+    assert "missing" not in str(caught.value)
+
+
+def test_a_start_must_be_a_tensor():
+    with pytest.raises(ConfigError, match="start must be a matrix W or one of random"):
+        OnlineNMF(2, start=np.ones((2, 4)))

@@ -126,3 +126,25 @@ def test_the_unit_of_the_data_does_not_matter(scale, put):
 def test_what_is_refused(settings, message):
     with pytest.raises(ConfigError, match=message):
         choose_rank(**({"A": torch.ones(6, 4), "ranks": (1, 2)} | settings))
+
+
+@pytest.mark.parametrize(
+    ("A", "settings"),
+    [
+        (torch.zeros(20, 8), {}),
+        (torch.ones(1, 1), {}),
+        (torch.ones(3, 3), {"folds": 50}),
+        (torch.ones(20, 8), {"weights": torch.arange(160).view(20, 8) < 2}),
+    ],
+)
+def test_folds_that_say_nothing_are_refused_before_anything_is_fitted(A, settings):
+    def never(*_: object, **__: object) -> None:
+        raise AssertionError
+
+    with pytest.raises(ConfigError, match="holds no entry of A that counts and is not zero: take fewer"):
+        choose_rank(A, [1, 2], function=never, **settings)
+
+
+def test_one_rank_is_no_range_of_ranks():
+    with pytest.raises(ConfigError, match="ranks must be one or more, as"):
+        choose_rank(torch.ones(6, 4), 3)
