@@ -12,7 +12,6 @@ import numpy as np
 from ..errors import ConfigError, require, require_whole
 from ..network import NetworkConfig
 from ..training import (
-    METHODS,
     AlternatingConfig,
     BackpropConfig,
     JacobiConfig,
@@ -62,9 +61,9 @@ def recipe(method: str) -> Recipe:
     """Of a method.
 
     Raises:
-        ConfigError: there is no such method.
+        ConfigError: estimators have no such method.
     """
-    require(method in METHODS, "method", f"one of {', '.join(METHODS)}", method)
+    require(method in RECIPES, "method", f"one of {', '.join(RECIPES)}", method)
     return RECIPES[method]
 
 

@@ -13,7 +13,7 @@ from sklearn.model_selection import train_test_split
 import nmfdnn
 from nmfdnn.errors import ConfigError, DataError
 from nmfdnn.estimators import NMFNetworkClassifier, NMFNetworkRegressor
-from nmfdnn.training import METHODS
+from nmfdnn.estimators.settings import RECIPES
 
 SMALL = {"hidden_layer_sizes": (20, 10), "max_epochs": 20, "random_state": 0}
 
@@ -36,7 +36,7 @@ def diabetes():
     return train_test_split(*load_diabetes(return_X_y=True), random_state=0)
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", list(RECIPES))
 def test_every_method_learns_classes_and_values(method, wine, diabetes):
     X, X_test, y, y_test = wine
     settings = {"method": method, "max_epochs": 60}
@@ -218,7 +218,8 @@ def test_partial_fit_goes_on():
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"method": "adam"}, "method must be one of nmf, jacobi, bp, got 'adam'"),
+        ({"method": "adam"}, "method must be one of jacobi, nmf, bp, got 'adam'"),
+        ({"method": "dfa"}, "method must be one of jacobi, nmf, bp, got 'dfa'"),
         ({"options": {"rate": 1}}, r"options of method='jacobi' are omega, .*; got 'rate'"),
         ({"options": {"omega": -1.0}}, r"jacobi\.omega must be > 0"),
         ({"hidden_layer_sizes": ()}, "hidden_layer_sizes must be at least one width"),
