@@ -96,6 +96,24 @@ def test_samples_of_another_shape_are_refused():
         made().predict(np.zeros((3, 60)))
 
 
+@pytest.mark.parametrize(
+    ("trained", "asked"),
+    [((8, 8), (64,)), ((64,), (8, 8)), ((1, 8, 8), (8, 8)), ((1, 8, 8), (64,)), ((8, 8), (8, 8, 1))],
+)
+def test_pictures_without_channels_may_be_rows_of_pixels(trained, asked):
+    X = np.random.default_rng(0).integers(0, 256, (5, *trained), dtype=np.uint8)
+    model = Model(Network([torch.rand(64, 3)]), Classes(("a", "b", "c")), Preprocessing(shape=trained))
+    expected = model.decision_function(X)
+    np.testing.assert_array_equal(model.decision_function(X.reshape(5, *asked)), expected)
+
+
+@pytest.mark.parametrize("asked", [(63,), (4, 16), (3, 8, 8), (64, 64), (8, 2, 4)])
+def test_other_numbers_of_pixels_are_refused(asked):
+    model = Model(Network([torch.rand(64, 3)]), Classes(("a", "b", "c")), Preprocessing(shape=(8, 8)))
+    with pytest.raises(DataError, match="n × 8 × 8, got shape"):
+        model.predict(np.zeros((2, *asked)))
+
+
 def test_constant_features_have_an_infinite_scale_that_survives(tmp_path):
     X = np.random.default_rng(0).random((30, 4))
     X[:, 2] = 7
@@ -151,6 +169,19 @@ def test_the_probabilities_of_a_run_are_calibrated_on_its_validation_part(tmp_pa
     model = nmfdnn.load(tmp_path)
     outputs = model.network.outputs(data.validation.X)
     assert model.temperature == pytest.approx(calibrated(outputs, data.validation.labels), rel=1e-6)
+
+
+def test_the_probabilities_of_a_weighted_run_are_calibrated_with_the_weights(tmp_path):
+    weighted = "data.class_weight={0:9}"
+    config = configured(*TINY, "method=bp", "network.start=he", "epochs=5", "data.validation=0.3", weighted)
+    run(config, tmp_path)
+    data = load(config.data, seed=config.seed, device=torch.device("cpu"), dtype=torch.float32)
+    labels, weights = data.validation.labels, data.validation.weights
+    assert weights[:, 0].tolist() == [9.0 if label == 0 else 1.0 for label in labels]
+    model = nmfdnn.load(tmp_path)
+    outputs = model.network.outputs(data.validation.X)
+    assert model.temperature == pytest.approx(calibrated(outputs, labels, weights), rel=1e-6)
+    assert model.temperature != pytest.approx(calibrated(outputs, labels), rel=1e-3)
 
 
 def test_models_of_former_versions_are_read(tmp_path):

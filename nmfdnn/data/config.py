@@ -26,8 +26,8 @@ class DataConfig:
     not standardized and has a largest value by its nature, as bytes have 255, is divided by that unless
     ``scale`` is false (the paper's group used pixels unscaled). ``augment`` is for pictures, and concerns
     training alone. ``class_weight`` lets the training samples of a class count more or less: "balanced" gives
-    all classes the same weight, a mapping as {cat: 2} says how often a sample of that class counts; errors
-    are those of plain samples all the same.
+    all classes the same weight, a mapping as {cat: 2} says how often a sample of that class counts, in
+    training and where probabilities are calibrated; errors are those of plain samples all the same.
     """
 
     name: str = ""

@@ -69,9 +69,13 @@ def load(
     if isinstance(raw.X, Stored):  # neighbours are cheap to read
         train, test = np.sort(train), np.sort(test)
         validation = None if validation is None else np.sort(validation)
-    weights = raw.targets.weights(
-        raw.labels[train], config.class_weight, None if raw.weights is None else raw.weights[train]
-    )
+
+    def counted(rows: np.ndarray) -> np.ndarray | None:
+        own = None if raw.weights is None else raw.weights[rows]
+        return raw.targets.weights(raw.labels[rows], config.class_weight, own)
+
+    weights = counted(train)
+    held_weights = None if validation is None else counted(validation)
     if weights is not None:
         train, weights = train[weights > 0], weights[weights > 0]
         weights = weights / weights.mean()
@@ -111,7 +115,7 @@ def load(
     return Dataset(
         name=config.name,
         train=place(raw.X, raw.labels, train, weights),
-        validation=None if validation is None else place(raw.X, raw.labels, validation),
+        validation=None if validation is None else place(raw.X, raw.labels, validation, held_weights),
         test=place(*(raw.test or (raw.X, raw.labels)), test),
         targets=targets,
         image_shape=raw.image_shape,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -110,7 +111,8 @@ class Preprocessing:
     ) -> Tensor:
         """What the network sees of the raw samples ``X`` (n × ...), or of the given ``rows`` of them.
 
-        The result is n × features; pictures may have their channels first or last. Features with an offset
+        The result is n × features; pictures may have their channels first or last, and those without channels
+        may be rows of pixels, and the other way round. Features with an offset
         are computed on the host in float64, so that an offset far beyond the precision of ``dtype`` does no
         harm. Needs little memory besides the result, which is ``out`` if given; that may be the memory of
         these rows of ``X`` themselves.
@@ -122,6 +124,8 @@ class Preprocessing:
         X = np.asarray(X)
         if X.ndim == 4 and (X.shape[3], *X.shape[1:3]) == self.shape:
             X = np.moveaxis(X, 3, 1)
+        if self.shape is not None and X.ndim > 1 and _same_pixels(X.shape[1:], self.shape):
+            X = X.reshape(len(X), *self.shape)
         if X.dtype.kind not in "fiub" or X.ndim < 2 or (self.shape is not None and X.shape[1:] != self.shape):
             expected = "rows" if self.shape is None else f"n × {' × '.join(map(str, self.shape))}"
             raise DataError(f"samples must be real numbers, {expected}, got shape {X.shape} of {X.dtype}")
@@ -158,6 +162,16 @@ class Preprocessing:
         """The inverse of `state`."""
         shape = None if state["shape"] is None else tuple(state["shape"])
         return cls(state["kind"], shape, state["offset"].cpu(), state["scale"].cpu())
+
+
+def _same_pixels(given: tuple[int, ...], wanted: tuple[int, ...]) -> bool:
+    """Whether rows or pictures differ by a single channel, or by being a row, and so in nothing else.
+
+    Of several channels it is not known which come first in a row.
+    """
+    one, other = (tuple(size for size in shape if size != 1) for shape in (given, wanted))
+    rows = min(len(one), len(other)) <= 1 and max(len(one), len(other)) <= 2
+    return one == other or (rows and math.prod(one) == math.prod(other))
 
 
 def parts(n: int, features: int, values: int | None = None) -> Iterator[slice]:

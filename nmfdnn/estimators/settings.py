@@ -61,7 +61,7 @@ def recipe(method: str) -> Recipe:
     """Of a method.
 
     Raises:
-        ConfigError: there is no such method.
+        ConfigError: estimators have no such method.
     """
     require(method in RECIPES, "method", f"one of {', '.join(RECIPES)}", method)
     return RECIPES[method]

@@ -118,8 +118,10 @@ def _run(config: Config, folder: Path, config_text: str, overrides: Sequence[str
         kept = Network(progress.weights, config.network.bias, layers)
         parts = {"validation": data.validation, "test": data.test}
         outcomes = {part: outcome(kept, source) for part, source in parts.items() if source is not None}
-        held_out = outcomes.get("validation")
-        temperature = data.targets.temperature(held_out.outputs, held_out.labels) if held_out else None
+        temperature = None
+        if data.validation is not None:
+            held_out = outcomes["validation"]
+            temperature = data.targets.temperature(held_out.outputs, held_out.labels, data.validation.weights)
         summary = summarise(
             config, data, progress, kept, outcomes, temperature, device=device, overrides=overrides
         )

@@ -49,7 +49,8 @@ def test_a_column_of_weights_is_no_feature_and_its_zeros_are_absent(table):
     rows = {tuple(x): w for *x, w in uneven()[["a", "b", "often"]].to_numpy()}
     total = sum(len(part) for part in (data.train, data.validation, data.test))
     assert total == 300
-    assert data.validation.weights is data.test.weights is None
+    assert data.test.weights is None
+    assert len(data.validation.weights) == len(data.validation)
     expected = np.array([rows[tuple(x)] for x in data.train.X.tolist()])
     np.testing.assert_allclose(data.train.weights[:, 0], expected / expected.mean())
 

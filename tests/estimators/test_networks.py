@@ -36,7 +36,7 @@ def diabetes():
     return train_test_split(*load_diabetes(return_X_y=True), random_state=0)
 
 
-@pytest.mark.parametrize("method", RECIPES)
+@pytest.mark.parametrize("method", list(RECIPES))
 def test_every_method_learns_classes_and_values(method, wine, diabetes):
     X, X_test, y, y_test = wine
     settings = {"method": method, "max_epochs": 60}
@@ -219,6 +219,7 @@ def test_partial_fit_goes_on():
     ("settings", "message"),
     [
         ({"method": "adam"}, "method must be one of jacobi, nmf, bp, got 'adam'"),
+        ({"method": "dfa"}, "method must be one of jacobi, nmf, bp, got 'dfa'"),
         ({"options": {"rate": 1}}, r"options of method='jacobi' are omega, .*; got 'rate'"),
         ({"options": {"omega": -1.0}}, r"jacobi\.omega must be > 0"),
         ({"hidden_layer_sizes": ()}, "hidden_layer_sizes must be at least one width"),
