@@ -21,7 +21,7 @@ from torch.nn import functional
 
 from .errors import ConfigError, DataError, require
 
-LOSSES = ("auto", "cross_entropy", "squared")
+LOSSES = ("auto", "cross_entropy", "squared", "latent")
 BALANCED = "balanced"
 
 
@@ -72,14 +72,25 @@ class Targets(Protocol):
     def felt(self, P: Tensor, Y: Tensor, V: Tensor) -> Tensor:
         """The part of changes P of V (n × m) that changes the residual."""
 
-    def loss(self, name: str, V: Tensor, labels: Tensor, weights: Tensor | None = None) -> Tensor:
-        """The sum over samples of one of `LOSSES`, differentiable; "auto" is one that suits the targets."""
+    def loss(
+        self,
+        name: str,
+        V: Tensor,
+        labels: Tensor,
+        weights: Tensor | None = None,
+        smoothing: float = 0.0,
+    ) -> Tensor:
+        """The sum over samples of one of `LOSSES`, differentiable; "auto" is one that suits the targets.
+
+        "latent" is ½‖residual‖². With `smoothing` ε in [0, 1) a cross-entropy is about the targets
+        (1 − ε)Y + ε/m instead of Y.
+        """
 
     def slope(self, V: Tensor, labels: Tensor, weights: Tensor | None = None) -> Tensor:
         """The gradient of the "auto" loss by V (n × m)."""
 
-    def require_loss(self, name: str) -> None:
-        """Raise a `ConfigError` if a loss does not suit the targets."""
+    def require_loss(self, name: str, smoothing: float = 0.0) -> None:
+        """Raise a `ConfigError` if a loss, or its smoothing, does not suit the targets."""
 
     def misses(self, V: Tensor, labels: Tensor) -> Tensor:
         """A sum over samples from which `error` follows."""
@@ -160,19 +171,31 @@ class Classes:
     def felt(self, P: Tensor, Y: Tensor, V: Tensor) -> Tensor:
         return torch.ops.aten.threshold_backward(P, Y.max(V), 0)
 
-    def loss(self, name: str, V: Tensor, labels: Tensor, weights: Tensor | None = None) -> Tensor:
-        if name == "squared":
-            return half_squares(self.matrix(labels, V.shape[1], V.dtype) - V, weights)
+    def loss(
+        self,
+        name: str,
+        V: Tensor,
+        labels: Tensor,
+        weights: Tensor | None = None,
+        smoothing: float = 0.0,
+    ) -> Tensor:
+        if name in ("squared", "latent"):
+            Y = self.matrix(labels, V.shape[1], V.dtype)
+            return half_squares(self.residual(Y, V) if name == "latent" else Y - V, weights)
         if weights is None:
-            return functional.cross_entropy(V, labels, reduction="sum")
-        return (functional.cross_entropy(V, labels, reduction="none") * weights[:, 0]).sum()
+            return functional.cross_entropy(V, labels, reduction="sum", label_smoothing=smoothing)
+        each = functional.cross_entropy(V, labels, reduction="none", label_smoothing=smoothing)
+        return (each * weights[:, 0]).sum()
 
     def slope(self, V: Tensor, labels: Tensor, weights: Tensor | None = None) -> Tensor:
         E = V.softmax(dim=1) - self.matrix(labels, V.shape[1], V.dtype)
         return E if weights is None else weights * E
 
-    def require_loss(self, name: str) -> None:
-        pass
+    def require_loss(self, name: str, smoothing: float = 0.0) -> None:
+        if smoothing > 0 and name not in ("auto", "cross_entropy"):
+            raise ConfigError(
+                "bp.label_smoothing is for bp.loss=cross_entropy: set that, or bp.label_smoothing=0"
+            )
 
     def misses(self, V: Tensor, labels: Tensor) -> Tensor:
         return (V.argmax(dim=1) != labels).sum()
@@ -311,14 +334,25 @@ class RealValues:
     def felt(self, P: Tensor, Y: Tensor, V: Tensor) -> Tensor:
         return P
 
-    def loss(self, name: str, V: Tensor, labels: Tensor, weights: Tensor | None = None) -> Tensor:
+    def loss(
+        self,
+        name: str,
+        V: Tensor,
+        labels: Tensor,
+        weights: Tensor | None = None,
+        smoothing: float = 0.0,
+    ) -> Tensor:
         return half_squares(labels - V, weights)
 
     def slope(self, V: Tensor, labels: Tensor, weights: Tensor | None = None) -> Tensor:
         E = V - labels
         return E if weights is None else weights * E
 
-    def require_loss(self, name: str) -> None:
+    def require_loss(self, name: str, smoothing: float = 0.0) -> None:
+        if smoothing > 0:
+            raise ConfigError(
+                "bp.label_smoothing is for classes, and the targets are real values: set bp.label_smoothing=0"
+            )
         if name == "cross_entropy":
             raise ConfigError(
                 "bp.loss=cross_entropy is for classes, and the targets are real values: set bp.loss=auto"

@@ -6,6 +6,7 @@ import json
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -32,6 +33,11 @@ from nmfdnn.training import (
 from nmfdnn.training.opponents import OPPONENTS
 
 SAMPLES = 301  # no multiple of any number of ranks
+FORMS: dict[str, dict[str, Any]] = {
+    "foof": {"optimizer": "foof", "whiten": True, "averaging": 0.9, "label_smoothing": 0.1},
+    "isaac": {"optimizer": "isaac", "loss": "latent", "schedule": "linear"},
+}
+"""Of backpropagation, beside its defaults."""
 
 
 def train(method: str, dtype: torch.dtype) -> list[float]:
@@ -70,7 +76,9 @@ def train(method: str, dtype: torch.dtype) -> list[float]:
     elif name == "jacobi":
         trainer = JacobiTrainer(start, source, JacobiConfig(50), 2, g)
     else:
-        trainer = BackpropTrainer(start, source, BackpropConfig(50, dropout=0.2), 2, g)
+        trainer = BackpropTrainer(
+            start, source, BackpropConfig(50, dropout=0.2, **FORMS.get(variant, {})), 2, g
+        )
     found = []
     for _ in range(2):
         epoch = trainer.epoch()
@@ -106,6 +114,7 @@ TRAININGS = (
     *(f"nmf_{method}" for method in METHODS),
     *(f"{name}{variant}" for name in ("jacobi", "bp") for variant in ("", "_convolution")),
     "nmf_convolution",
+    *(f"bp_{form}" for form in FORMS),
     *OPPONENTS,
     *(f"{name}_{variant}" for name in ("nmf", "jacobi", "bp") for variant in ("weighted", "real")),
 )

@@ -16,6 +16,9 @@ from ..errors import ConfigError, DataError, require
 from ..network import Network, root_mean_square
 from ..source import Batch, Order, Source, batch_of
 
+SCHEDULES = ("constant", "linear", "cosine")
+"""Of learning rates; all but the first fall to zero over all epochs, from step to step."""
+
 FIRST_ROWS = 5000
 """Samples from which units of inputs and codes, and the codes' statistics, start."""
 
@@ -63,6 +66,27 @@ def half_square_per_sample(R: Tensor, weights: Tensor | None = None) -> float:
         return float(0.5 * R.square().sum(dtype=torch.float64) / len(R))
     mass = weights.sum(dtype=torch.float64).clamp_min(torch.finfo(weights.dtype).tiny)
     return float(0.5 * (weights * R.square()).sum(dtype=torch.float64) / mass)
+
+
+def loss_per_sample(
+    source: Source,
+    outputs: Tensor,
+    labels: Tensor,
+    weights: Tensor | None = None,
+    loss: str = "auto",
+    smoothing: float = 0.0,
+) -> float:
+    """One of `targets.LOSSES` per sample, of samples that count `weights` (n × 1) times."""
+    mass = len(labels) if weights is None else weights.sum().clamp_min(torch.finfo(weights.dtype).tiny)
+    return float(source.targets.loss(loss, outputs, labels, weights, smoothing) / mass)
+
+
+def decay(schedule: str, step: int, steps: int) -> float:
+    """The share of the initial rate that one of `SCHEDULES` leaves at a step, from 0, of so many."""
+    step = min(step, steps)
+    if schedule == "linear":
+        return 1 - step / steps
+    return 1.0 if schedule == "constant" else 0.5 * (1 + math.cos(math.pi * step / steps))
 
 
 def require_batch(size: int, source: Source, key: str) -> None:

@@ -60,6 +60,7 @@ from .common import (
     Epoch,
     Stopwatch,
     collect,
+    decay,
     half_square_per_sample,
     require_batch,
     require_finite,
@@ -73,6 +74,7 @@ from .statistics import (
     damped_code_inverse,
     marchenko_pastur,
     moments,
+    refresh_period,
     sums,
 )
 
@@ -84,9 +86,6 @@ PATCHES_MOST = 2.0
 
 CODE_ROWS = 20_000
 """Rows of codes, about, from which their statistics start where a sample has many."""
-
-FRESH = 4
-"""Statistics are at most 1/FRESH of all updates so far old."""
 
 REMEDY = "lower jacobi.omega, or raise jacobi.batch_size or jacobi.damping"
 
@@ -187,7 +186,7 @@ class JacobiTrainer:
         self.newest.fill_(max(1 - self.config.averaging, 1 / (self.updates + 1)))
         period = 0
         if self.updates == self.due:
-            period = min(self.config.gram_every, max(1, self.updates // FRESH))
+            period = refresh_period(self.updates, self.config.gram_every)
             self.due += period
         if period or self.updates + 1 == self.due:
             residuals = self._step(batch, period)
@@ -339,7 +338,7 @@ class JacobiTrainer:
             inverse.copy_(damped_code_inverse(W, self.config.code_damping))
 
     def _decay(self) -> float:
-        return max(0.0, 1 - self.updates / self.total_updates)
+        return decay("linear", self.updates, self.total_updates)
 
     def objective(self, outputs: Tensor, labels: Tensor, weights: Tensor | None = None) -> float:
         """½‖R_d‖² per sample: for classes the distance of Y from f(V_d), for a label's own from V_d."""

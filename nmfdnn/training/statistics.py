@@ -22,6 +22,9 @@ from ..source import Source, mass
 INPUT_ROWS = 20_000
 """Samples that give the covariance of the inputs; all if they are fewer."""
 
+FRESH = 4
+"""Statistics are at most 1/FRESH of all updates so far old."""
+
 
 class Metric(Protocol):
     """What makes steps of a layer's weights.
@@ -235,6 +238,11 @@ def moments(total: Tensor, squares: Tensor, count: Tensor | int) -> tuple[Tensor
     """Mean and covariance of `count` rows for their `sums`, which are used up."""
     mean = total.div_(count)
     return mean, squares.div_(count).addr_(mean, mean, alpha=-1)
+
+
+def refresh_period(updates: int, most: int) -> int:
+    """After how many more updates, at most so many, to bring statistics up to date again."""
+    return min(most, max(1, updates // FRESH))
 
 
 def damped_code_inverse(W: Tensor, damping: float) -> Tensor:

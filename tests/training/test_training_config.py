@@ -10,6 +10,7 @@ import pytest
 from nmfdnn.errors import ConfigError
 from nmfdnn.training import AlternatingConfig, BackpropConfig, JacobiConfig, PretrainingConfig, SolverConfig
 from nmfdnn.training.opponents import OPPONENTS
+from nmfdnn.training.optimizers import OPTIMIZERS
 
 UNIT = "in [0, 1)"
 NAN = float("nan")
@@ -43,13 +44,17 @@ CASES: list[tuple[type, str, str, list[Any], str]] = [
         for key in ("input_delta", "gram_memory", "averaging")
     ),
     (BackpropConfig, "bp", "batch_size", [0, -5], "≥ 1"),
-    (BackpropConfig, "bp", "optimizer", ["lion"], "one of adam, sgd"),
+    (BackpropConfig, "bp", "optimizer", ["lion"], f"one of {', '.join(OPTIMIZERS)}"),
     (BackpropConfig, "bp", "learning_rate", [0.0, -1.0, NAN], "> 0"),
-    (BackpropConfig, "bp", "schedule", ["linear"], "one of constant, cosine"),
-    (BackpropConfig, "bp", "loss", ["hinge"], "one of auto, cross_entropy, squared"),
-    (BackpropConfig, "bp", "dropout", [1.0, -0.1, NAN], UNIT),
+    (BackpropConfig, "bp", "schedule", ["steps"], "one of constant, linear, cosine"),
+    (BackpropConfig, "bp", "loss", ["hinge"], "one of auto, cross_entropy, squared, latent"),
+    *(
+        (BackpropConfig, "bp", key, [1.0, -0.1, NAN], UNIT)
+        for key in ("dropout", "momentum", "averaging", "label_smoothing", "gram_memory")
+    ),
+    (BackpropConfig, "bp", "damping", [0.0, -1.0, float("inf"), NAN], "> 0"),
+    (BackpropConfig, "bp", "gram_every", [0, -5], "≥ 1"),
     (BackpropConfig, "bp", "weight_decay", [-1e-9, NAN], "≥ 0"),
-    (BackpropConfig, "bp", "momentum", [1.0, -0.1, NAN], UNIT),
     *(
         (config, name, key, [0.0, -1.0, float("inf"), NAN], "> 0")
         for name, keys in POSITIVE.items()
@@ -63,7 +68,7 @@ CASES: list[tuple[type, str, str, list[Any], str]] = [
         for key, values, expected in (
             ("batch_size", [0, -5], "≥ 1"),
             ("learning_rate", [0.0, -1.0, NAN], "> 0"),
-            ("schedule", ["linear"], "one of constant, cosine"),
+            ("schedule", ["steps"], "one of constant, linear, cosine"),
             ("weight_decay", [-1e-9, float("inf"), NAN], "≥ 0"),
         )
     ),

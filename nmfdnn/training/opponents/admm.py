@@ -33,7 +33,7 @@ from torch import Tensor
 from ... import parallel
 from ...errors import require
 from ...factorization import counted, split_bias
-from .common import loss_per_sample
+from ..common import loss_per_sample
 from .whole import SplitConfig, WholeTrainer, nearest_before_relu
 
 

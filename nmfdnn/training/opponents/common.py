@@ -23,9 +23,16 @@ from ...errors import ConfigError, require
 from ...factorization import split_bias
 from ...network import Dense, Layer, Network, rescaled
 from ...source import Batch, Order, Source
-from ..common import Epoch, Stopwatch, input_unit, require_batch, require_finite
-
-SCHEDULES = ("constant", "cosine")
+from ..common import (
+    SCHEDULES,
+    Epoch,
+    Stopwatch,
+    decay,
+    input_unit,
+    loss_per_sample,
+    require_batch,
+    require_finite,
+)
 
 
 @dataclass
@@ -35,7 +42,7 @@ class StepConfig:
     Attributes:
         batch_size: samples in a mini-batch.
         learning_rate: initial rate > 0 of Adam.
-        schedule: "constant" or "cosine" (to zero over all epochs, per step).
+        schedule: "constant", "linear" or "cosine" (to zero over all epochs, per step).
         weight_decay: ≥ 0, decoupled.
     """
 
@@ -127,7 +134,7 @@ class StepTrainer(ABC):
     @torch.no_grad()
     def update(self, batch: Batch) -> float:
         """One step on a mini-batch; returns the learning rate."""
-        rate = self._rate()
+        rate = self.config.learning_rate * decay(self.config.schedule, self.steps, self.total_steps)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         sums = parallel.totals(*self.slopes(batch._replace(X=batch.X / self.scales[0])))
@@ -180,17 +187,6 @@ class StepTrainer(ABC):
     def matrix(self, i: int) -> Tensor:
         """Weights of layer i, from 0, without the bias."""
         return split_bias(self.weights[i], self.layers[i].fan_in)[0]
-
-    def _rate(self) -> float:
-        if self.config.schedule == "constant":
-            return self.config.learning_rate
-        return self.config.learning_rate * 0.5 * (1 + math.cos(math.pi * self.steps / self.total_steps))
-
-
-def loss_per_sample(source: Source, outputs: Tensor, labels: Tensor, weights: Tensor | None) -> float:
-    """Cross-entropy for classes, half squares for real values; samples count `weights` (n × 1) times."""
-    mass = len(labels) if weights is None else weights.sum().clamp_min(torch.finfo(weights.dtype).tiny)
-    return float(source.targets.loss("auto", outputs, labels, weights) / mass)
 
 
 def active(D: Tensor, Z: Tensor) -> Tensor:
