@@ -123,12 +123,12 @@ class NetworkEstimator(Estimator):
         seed, strata = self._seed(), targets.strata(given.y)
         held, rows = take(strata, count, np.random.default_rng(seed))
         found = survey(Raw(given.X, strata, targets, 255 if given.X.dtype == np.uint8 else 1), rows)
-        X, dtype = found.raw.X, self._dtype(given.X)
+        X, dtype, kept = found.raw.X, self._dtype(given.X), given.part(rows)
         preprocessing = Preprocessing.fit(
-            self.standardize, X, rows, found.low, found.high, found.raw.maximum, given.part(rows).weights
+            self.standardize, X, rows, found.low, found.high, found.raw.maximum, kept.weights
         )
-        targets = targets.fitted(given.y[rows], given.part(rows).weights)
-        train = given.part(rows).source(preprocessing, targets, dtype)
+        targets = targets.fitted(kept.y, kept.weights)
+        train = kept.source(preprocessing, targets, dtype)
         validation = given.part(held).source(preprocessing, targets, dtype) if count else None
         config = network_config(self.hidden_layer_sizes, self.method, self.start)
         layers = build_layers(config, train.features, None, len(targets.names))

@@ -121,6 +121,11 @@ def collect(source: Source, rows: Tensor) -> Batch:
     return batch_of(source, parallel.whole(batch.X, batch.mine, len(rows)), rows)
 
 
+def where_active(D: Tensor, Z: Tensor) -> Tensor:
+    """D where Z > 0, else 0, in one pass: D ∘ f'(V) for codes Z = f(V)."""
+    return torch.ops.aten.threshold_backward(D, Z, 0)
+
+
 class Stopwatch:
     """Seconds on the wall clock, after the device has finished its queue."""
 

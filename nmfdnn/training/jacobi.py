@@ -64,6 +64,7 @@ from .common import (
     half_square_per_sample,
     require_batch,
     require_finite,
+    where_active,
 )
 from .graphs import Replayed
 from .statistics import (
@@ -216,11 +217,11 @@ class JacobiTrainer:
             sizes = torch.stack([_square(T, w) for T in (R, above)])
             steps.append(parallel.begin(C, weighted.reshape(-1, layer.units).sum(dim=0), sizes))
             if i > 0:
-                D = _where_active(layer.back(R, self.code_inverses[i - 1]), Z)
+                D = where_active(layer.back(R, self.code_inverses[i - 1]), Z)
                 if period:
                     P = layer.product(D, self.weights[i], None)
                     last = i == len(self.weights) - 1
-                    P = targets.felt(P, Y, V) if last else _where_active(P, codes[i + 1])
+                    P = targets.felt(P, Y, V) if last else where_active(P, codes[i + 1])
                     self.searches[i - 1].copy_(_search(P, R, w))
                 R, above = D.mul_(self.searches[i - 1]), Z
         # All that follows from R is linear in it, so a layer's limit shortens its step and those below it.
@@ -368,11 +369,6 @@ class JacobiTrainer:
                 setattr(self, name, [T.to(like, copy=True) for T in state[name]])
             for metric, saved in zip(self.code_metrics, state["metrics"], strict=True):
                 metric.load_state(saved)
-
-
-def _where_active(D: Tensor, Z: Tensor) -> Tensor:
-    """D where Z > 0, else 0, in one pass."""
-    return torch.ops.aten.threshold_backward(D, Z, 0)
 
 
 def _square(T: Tensor, w: Tensor | None) -> Tensor:

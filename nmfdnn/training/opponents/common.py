@@ -35,8 +35,21 @@ from ..common import (
 )
 
 
+class FamilyConfig:
+    """What the configurations of all families share."""
+
+    name: ClassVar[str] = ""
+    """Of the method, for messages."""
+
+    def positive(self, *keys: str) -> None:
+        """Raise a `ConfigError` unless the values of these keys are > 0."""
+        for key in keys:
+            value = getattr(self, key)
+            require(0 < value < math.inf, f"{self.name}.{key}", "> 0", value)
+
+
 @dataclass
-class StepConfig:
+class StepConfig(FamilyConfig):
     """What every method that takes gradient steps has.
 
     Attributes:
@@ -45,9 +58,6 @@ class StepConfig:
         schedule: "constant", "linear" or "cosine" (to zero over all epochs, per step).
         weight_decay: ≥ 0, decoupled.
     """
-
-    name: ClassVar[str] = ""
-    """Of the method, for messages."""
 
     batch_size: int = 128
     learning_rate: float = 1e-3
@@ -65,12 +75,6 @@ class StepConfig:
     def slower(cls) -> str:
         """What makes steps more careful."""
         return f"lower {cls.name}.learning_rate"
-
-    def positive(self, *keys: str) -> None:
-        """Raise a `ConfigError` unless the values of these keys are > 0."""
-        for key in keys:
-            value = getattr(self, key)
-            require(0 < value < math.inf, f"{self.name}.{key}", "> 0", value)
 
 
 class StepTrainer(ABC):
@@ -187,11 +191,6 @@ class StepTrainer(ABC):
     def matrix(self, i: int) -> Tensor:
         """Weights of layer i, from 0, without the bias."""
         return split_bias(self.weights[i], self.layers[i].fan_in)[0]
-
-
-def active(D: Tensor, Z: Tensor) -> Tensor:
-    """D ∘ f'(V) for Z = f(V): what of slopes of codes reaches the products behind them."""
-    return torch.ops.aten.threshold_backward(D, Z, 0)
 
 
 def drawn(rows: int, columns: int, generator: torch.Generator, like: Tensor) -> Tensor:

@@ -19,7 +19,8 @@ import torch
 from torch import Tensor
 
 from ...source import Batch
-from .common import StepConfig, StepTrainer, active, drawn
+from ..common import where_active
+from .common import StepConfig, StepTrainer, drawn
 
 
 @dataclass
@@ -39,5 +40,5 @@ class DFATrainer(StepTrainer):
     def slopes(self, batch: Batch) -> list[Tensor]:
         Z, V = self.forward(batch.X)
         E = self.error(V, batch)
-        D = [*(active(E @ B, code) for B, code in zip(self.fixed, Z[1:], strict=True)), E]
+        D = [*(where_active(E @ B, code) for B, code in zip(self.fixed, Z[1:], strict=True)), E]
         return [self.cross(i, code, slope) for i, (code, slope) in enumerate(zip(Z, D, strict=True))]

@@ -26,7 +26,8 @@ from ... import parallel
 from ...factorization import augmented
 from ...network import Network
 from ...source import Batch
-from .common import StepConfig, StepTrainer, active, drawn, require_dense
+from ..common import where_active
+from .common import StepConfig, StepTrainer, drawn, require_dense
 
 
 @dataclass
@@ -65,7 +66,7 @@ class DTPTrainer(StepTrainer):
     def slopes(self, batch: Batch) -> list[Tensor]:
         Z, V = self.forward(batch.X)
         E = self.source.targets.slope(V, batch.labels)
-        D = [active(code - T, code) for code, T in zip(Z[1:], self.targets(Z, E), strict=True)]
+        D = [where_active(code - T, code) for code, T in zip(Z[1:], self.targets(Z, E), strict=True)]
         D = [slope if batch.weights is None else batch.weights * slope for slope in [*D, E]]
         weights = [self.cross(i, code, slope) for i, (code, slope) in enumerate(zip(Z, D, strict=True))]
         return [*weights, *(self._inverse_slope(i, Z[i], batch) for i in range(1, len(Z) - 1))]
@@ -88,5 +89,5 @@ class DTPTrainer(StepTrainer):
         C = Z + self.config.noise * size * (noise if batch.mine is None else noise[batch.mine])
         above = Network(self.weights, self.bias, self.layers).product(i, C).relu_()
         found = self.inverse(i, above)
-        D = active(found - C, found)
+        D = where_active(found - C, found)
         return augmented(above, self.bias).T @ (D if batch.weights is None else batch.weights * D)

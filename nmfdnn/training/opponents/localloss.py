@@ -26,10 +26,10 @@ from ... import parallel
 from ...errors import require
 from ...network import Network
 from ...source import Batch, Source
+from ..common import where_active
 from .common import (
     StepConfig,
     StepTrainer,
-    active,
     drawn,
     require_classes,
     require_dense,
@@ -84,7 +84,7 @@ class LocalLossTrainer(StepTrainer):
             slope, D = classified(self, C, code, batch)
             T = self._similar(code @ P, N_Y, batch)
             D = (1 - beta) * D + beta * (T @ P.T)
-            found.append(self.cross(i, Z[i], active(D, code)))
+            found.append(self.cross(i, Z[i], where_active(D, code)))
             local.append((1 - beta) * slope)
             maps.append(beta * (code.T @ T))
         return [*found, self.cross(hidden, Z[-1], self.error(V, batch)), *local, *maps]

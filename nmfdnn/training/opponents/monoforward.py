@@ -22,7 +22,8 @@ from torch import Tensor
 from ...factorization import augmented, split_bias
 from ...network import Network
 from ...source import Batch, Source
-from .common import StepConfig, StepTrainer, active, drawn, require_classes
+from ..common import where_active
+from .common import StepConfig, StepTrainer, drawn, require_classes
 
 
 @dataclass
@@ -47,7 +48,7 @@ class MonoForwardTrainer(StepTrainer):
         found, local = [], []
         for i, M in enumerate([*self.trained, self.weights[-1]]):
             C, D = classified(self, M, Z[i + 1], batch)
-            found.append(self.cross(i, Z[i], active(D, Z[i + 1])))
+            found.append(self.cross(i, Z[i], where_active(D, Z[i + 1])))
             local.append(C)
         return [*found, local[-1], *local[:-1]]
 

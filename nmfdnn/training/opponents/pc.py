@@ -24,7 +24,8 @@ from torch import Tensor
 from ...errors import require
 from ...network import Network
 from ...source import Batch
-from .common import StepConfig, StepTrainer, active, require_dense
+from ..common import where_active
+from .common import StepConfig, StepTrainer, require_dense
 
 
 @dataclass
@@ -76,7 +77,7 @@ class PCTrainer(StepTrainer):
         for _ in range(self.config.inference_steps):
             R = self._errors(network, P, first, batch)
             for i in range(hidden):
-                above = active(R[i + 1] @ self.matrix(i + 1).T, P[i])
+                above = where_active(R[i + 1] @ self.matrix(i + 1).T, P[i])
                 P[i] = P[i] - self.config.inference_rate * (R[i] - above)
         return P, self._errors(network, P, first, batch)
 

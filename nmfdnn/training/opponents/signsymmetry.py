@@ -17,7 +17,8 @@ from torch import Tensor
 
 from ...network import Network
 from ...source import Batch
-from .common import StepConfig, StepTrainer, active, require_dense
+from ..common import where_active
+from .common import StepConfig, StepTrainer, require_dense
 
 
 @dataclass
@@ -40,6 +41,6 @@ class SignSymmetryTrainer(StepTrainer):
         found = [self.cross(len(Z) - 1, Z[-1], D)]
         for i in range(len(Z) - 1, 0, -1):
             W = self.matrix(i)
-            D = active(D @ W.sign().T * W.abs().mean(), Z[i])
+            D = where_active(D @ W.sign().T * W.abs().mean(), Z[i])
             found.insert(0, self.cross(i - 1, Z[i - 1], D))
         return found

@@ -7,7 +7,6 @@ memory grows with the number of samples: 2Σkᵢ numbers for each. Only X may li
 
 from __future__ import annotations
 
-import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from typing import Any, ClassVar
@@ -16,19 +15,16 @@ import torch
 from torch import Tensor
 
 from ... import parallel
-from ...errors import require
 from ...factorization import affine, augmented, counted
 from ...network import Network, rescaled
 from ...source import Order, Source
 from ..common import Epoch, Stopwatch, half_square_per_sample, input_unit, require_finite
-from .common import require_dense
+from .common import FamilyConfig, require_dense
 
 
-class SplitConfig:
+class SplitConfig(FamilyConfig):
     """What configurations of these methods share."""
 
-    name: ClassVar[str] = ""
-    """Of the method, for messages."""
     careful: ClassVar[str] = ""
     """The parameter that makes steps smaller where it is larger."""
 
@@ -36,12 +32,6 @@ class SplitConfig:
     def slower(cls) -> str:
         """What makes steps more careful."""
         return f"raise {cls.name}.{cls.careful}"
-
-    def positive(self, *keys: str) -> None:
-        """Raise a `ConfigError` unless the values of these keys are > 0."""
-        for key in keys:
-            value = getattr(self, key)
-            require(0 < value < math.inf, f"{self.name}.{key}", "> 0", value)
 
 
 class WholeTrainer(ABC):
