@@ -30,6 +30,7 @@ from nmfdnn.training import (
     JacobiTrainer,
     SolverConfig,
 )
+from nmfdnn.training.optimizers import OPTIMIZERS
 
 READS = ("_local_scalar_dense", "equal", "nonzero", "is_nonzero")
 CHOLESKY = SolverConfig("cholesky", 1e-2, 1e-2)
@@ -69,14 +70,14 @@ def trainers(method: str, convolution: bool, device: torch.device):
     source, g = Memory(X, labels), torch.Generator().manual_seed(0)
     if method == "jacobi":
         return JacobiTrainer(start, source, JacobiConfig(30), 10, g)
-    if method in ("adam", "foof", "isaac"):
+    if method in OPTIMIZERS:
         return BackpropTrainer(start, source, BackpropConfig(30, method, dropout=0.2, averaging=0.9), 10, g)
     config = AlternatingConfig(30, weight_ridge=1e-2, code_ridge=1e-2)
     return AlternatingTrainer(start, source, config, CHOLESKY, g)
 
 
 @pytest.mark.parametrize("convolution", [False, True], ids=["dense", "convolution"])
-@pytest.mark.parametrize("method", ["jacobi", "nmf", "adam", "foof", "isaac"])
+@pytest.mark.parametrize("method", ["jacobi", "nmf", *OPTIMIZERS])
 def test_updates_read_nothing(method, convolution, device):
     """Those that refresh statistics and search lines too."""
     trainer = trainers(method, convolution, device)
