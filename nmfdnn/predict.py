@@ -62,7 +62,7 @@ def main() -> None:
     """Entry point."""
     print_anything()
     parser = argparse.ArgumentParser(prog="nmfdnn-predict", description=__doc__)
-    parser.add_argument("run", help="folder of a run, or its network.pt")
+    parser.add_argument("run", help="folder of a run, or its model.safetensors")
     parser.add_argument("file", help="samples: .npy, .npz (X, or X_test if there is no X), .csv or .parquet")
     parser.add_argument("-o", "--output", type=Path, help="a .csv file; default: print")
     parser.add_argument(

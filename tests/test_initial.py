@@ -73,11 +73,11 @@ def test_the_preprocessing_is_taken_over_and_not_fitted_again(place, tmp_path):
 
 
 def test_a_continued_run_does_not_need_the_file(place, tmp_path):
-    shutil.copy(place / "bp" / "network.pt", tmp_path / "start.pt")
-    options = [f"init_from={tmp_path / 'start.pt'}", "method=jacobi", "epochs=4"]
+    shutil.copy(place / "bp" / "model.safetensors", tmp_path / "start.safetensors")
+    options = [f"init_from={tmp_path / 'start.safetensors'}", "method=jacobi", "epochs=4"]
     whole = train(tmp_path / "whole", place / "table.csv", *options)
     train(tmp_path / "parts", place / "table.csv", *options, "epochs=2")
-    (tmp_path / "start.pt").unlink()
+    (tmp_path / "start.safetensors").unlink()
     parts = train(tmp_path / "parts", place / "table.csv", *options, "resume=true")
     assert parts["epochs_trained"] == whole["epochs_trained"] == 4
     first, second = (read_metrics(tmp_path / name)[0] for name in ("whole", "parts"))

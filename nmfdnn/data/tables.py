@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 TEXT, PARQUET = (".csv", ".tsv", ".txt", ".data"), (".parquet", ".pq")
 LABELS = ("y", "label", "target", "class")  # in this order
-REMEDY = "set data.target to the name of the label's column"
+REMEDY = "set data.target to the name of the label's column (for real values set data.task=regression, too)"
 
 
 class Table(NamedTuple):

@@ -33,7 +33,7 @@ from ..network import Network, build_layers
 from ..records import Record
 from ..runs.progress import Progress
 from ..runs.results import versions
-from ..source import Memory
+from ..source import Memory, mass
 from ..targets import Classes, RealValues, Targets, class_weights
 from ..training import METHODS, starting_network
 from .base import Estimator, host, like
@@ -212,9 +212,11 @@ class NetworkEstimator(Estimator):
 
 
 def error_on(network: Network, source: Memory) -> float:
-    """How bad the outputs of a network are: of classes in %, of real values in their unit."""
-    misses = source.targets.misses(network.outputs(source.X), source.labels)
-    return source.targets.error(misses, len(source))
+    """How bad the outputs of a network are, by the weights of the samples: of classes in %, of real values in
+    their unit.
+    """
+    misses = source.targets.misses(network.outputs(source.X), source.labels, source.weights)
+    return source.targets.error(misses, mass(source))
 
 
 class NMFNetworkClassifier(ClassifierMixin, NetworkEstimator):
