@@ -11,7 +11,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import safetensors
@@ -25,6 +25,11 @@ from .errors import CheckpointError
 from .network import Network, from_state
 from .targets import Targets
 from .targets import from_state as from_target_state
+
+if TYPE_CHECKING:
+    import pandas
+
+    Samples: TypeAlias = np.ndarray | Tensor | pandas.DataFrame
 
 MODEL = "model.safetensors"
 FORMER = "network.pt"
@@ -64,24 +69,25 @@ class Model:
         return replace(self, network=self.network.to(device))
 
     @torch.no_grad()
-    def outputs(self, X: np.ndarray | Tensor) -> Tensor:
-        """The network's linear outputs n × m, on its device, for raw samples X (n × …).
+    def outputs(self, X: Samples) -> Tensor:
+        """The network's linear outputs n × m, on its device, for raw samples X (n × …). Of a data frame the
+        columns are taken that the model was trained on, if both have names.
 
         Raises:
-            DataError: samples of another shape, or not finite.
+            DataError: samples of another shape, without some of these columns, or not finite.
         """
         like = self.network.weights[0]
         return self.network.outputs(self.preprocessing.apply(X, device=like.device, dtype=like.dtype))
 
-    def decision_function(self, X: np.ndarray | Tensor) -> np.ndarray:
+    def decision_function(self, X: Samples) -> np.ndarray:
         """Scores n × classes, the highest of which decides; outputs in units of their deviation of values."""
         return self.outputs(X).cpu().numpy()
 
-    def predict(self, X: np.ndarray | Tensor) -> np.ndarray:
+    def predict(self, X: Samples) -> np.ndarray:
         """What raw samples X (n × …) are: names of classes, n strings; or values, n or n × m, in a unit."""
         return self.targets.answers(self.outputs(X))
 
-    def predict_proba(self, X: np.ndarray | Tensor) -> np.ndarray:
+    def predict_proba(self, X: Samples) -> np.ndarray:
         """Probabilities n × classes: softmax of the outputs divided by `temperature` (Guo et al. 2017).
 
         Raises:

@@ -76,7 +76,8 @@ def main() -> None:
     with one_line_errors(arguments.output):
         model = load(arguments.run, arguments.device)
         inputs, columns = model.network.layers[0].inputs, model.targets.columns
-        X, y = read_samples(arguments.file, inputs, arguments.label, columns)
+        names = model.preprocessing.names
+        X, y = read_samples(arguments.file, inputs, arguments.label, columns, names)
         outputs = model.outputs(X)
         told = None if y is None else judgement(model, outputs, y)
         text = _table(model, outputs).to_csv(index_label="sample")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -124,9 +125,11 @@ class NetworkEstimator(Estimator):
         held, rows = take(strata, count, np.random.default_rng(seed))
         found = survey(Raw(given.X, strata, targets, 255 if given.X.dtype == np.uint8 else 1), rows)
         X, dtype, kept = found.raw.X, self._dtype(given.X), given.part(rows)
-        preprocessing = Preprocessing.fit(
+        fitted = Preprocessing.fit(
             self.standardize, X, rows, found.low, found.high, found.raw.maximum, kept.weights
         )
+        names = tuple(map(str, getattr(self, "feature_names_in_", ())))
+        preprocessing = replace(fitted, names=names)
         targets = targets.fitted(kept.y, kept.weights)
         train = kept.source(preprocessing, targets, dtype)
         validation = given.part(held).source(preprocessing, targets, dtype) if count else None
