@@ -38,7 +38,9 @@ def on_page_content(content: str, **_: Any) -> str:
 
     def drawn(found: re.Match[str]) -> str:
         display = "inline" if found[1] == "span" else "block"
-        return convert(html.unescape(found[2]).strip(), display=display)
+        formula = convert(html.unescape(found[2]).strip(), display=display)
+        # The bars of a norm: without a font for mathematics browsers shrink what stretches.
+        return formula.replace("<mo>&#x02016;</mo>", '<mo stretchy="false">&#x02016;</mo>')
 
     return FORMULA.sub(drawn, content)
 

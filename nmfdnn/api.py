@@ -19,7 +19,7 @@ class Trained:
     """A finished run.
 
     Attributes:
-        folder: what it left: `summary.json`, `metrics.csv`, `network.pt`, curves and checkpoints.
+        folder: what it left: `summary.json`, `metrics.csv`, `model.safetensors`, curves and checkpoints.
         summary: the contents of `summary.json`: errors in %, seconds, warnings.
         model: the weights that were kept, with their preprocessing.
     """

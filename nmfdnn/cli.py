@@ -101,7 +101,7 @@ def _refuse_more(config: Any, path: str = "") -> None:
     known = [field.name for field in fields(config)]
     for name, value in vars(config).items():
         if name not in known:
-            raise ConfigError(_unknown_key(path + name, name, known))
+            raise ConfigError(_unknown(f"key {path}{name}", name, known, path))
         if is_dataclass(value):
             _refuse_more(value, f"{path}{name}.")
 
@@ -241,11 +241,16 @@ def _message(error: BaseException) -> str | None:
         plugin = re.search(r"Could not find 'hydra/(?:launcher|sweeper)/([a-z]+)", str(error))
         if plugin and plugin[1] in PLUGINS:
             return f'Hydra\'s plugin {plugin[1]} is not installed: pip install "nmfdnn[{PLUGINS[plugin[1]]}]"'
+        choice = re.search(r"find '(.+)/([^/]+)'\s+Available options in '.+?':\s(.*)", str(error), re.DOTALL)
+        if choice:
+            known = [name for name in choice[3].split() if not name.startswith("schema_")]
+            return _unknown(f"{choice[1]}={choice[2]}", choice[2], known)
         cause = error.__cause__
         if isinstance(cause, ConfigKeyError | ConfigAttributeError) and is_dataclass(cause.object_type):
             # Hydra's remedy, to append the key, helps no typed configuration.
             known = [field.name for field in fields(cause.object_type)]
-            return _unknown_key(cause.full_key or str(cause.key), str(cause.key), known)
+            path, name = str(cause.full_key or cause.key), str(cause.key)
+            return _unknown(f"key {path}", name, known, path.removesuffix(name))
         # The cause says which key; Hydra would print both.
         said = str(error).partition("\nConfig search path")[0]
         return f"{said}: {_in_one_line(cause)}" if isinstance(cause, Exception) else said
@@ -265,9 +270,10 @@ def _message(error: BaseException) -> str | None:
     return None
 
 
-def _unknown_key(path: str, name: str, known: list[str]) -> str:
-    close = get_close_matches(name, known, 1)
-    return f"no key {path}: " + (f"did you mean {close[0]}?" if close else f"there are {', '.join(known)}")
+def _unknown(what: str, name: str, known: list[str], path: str = "") -> str:
+    """What there is instead of `name`, by its look or its beginning; `path` leads to both."""
+    close = get_close_matches(name, known, 1, 0.65) or [key for key in known if key.startswith(name)]
+    return f"no {what}: " + (f"did you mean {path}{close[0]}?" if close else f"there are {', '.join(known)}")
 
 
 def _what_next(folder: Path) -> str:

@@ -124,7 +124,7 @@ def main() -> None:
     """Entry point."""
     print_anything()
     parser = argparse.ArgumentParser(prog="nmfdnn-export", description="Export a trained model.")
-    parser.add_argument("run", help="folder of a run, or its network.pt")
+    parser.add_argument("run", help="folder of a run, or its model.safetensors")
     parser.add_argument("--to", choices=SUFFIXES, default="torch")
     parser.add_argument("-o", "--output", type=Path, help="default: model.SUFFIX here")
     arguments = parser.parse_args()

@@ -1,8 +1,8 @@
 """A trained model in one file: what takes raw samples to classes, or to real values.
 
-A run leaves `network.pt`, tensors and plain containers in PyTorch's format. As a .safetensors file the same
-model holds tensors and, as JSON in its metadata, everything else: layers, preprocessing, targets, the
-run's configuration and versions. Nothing in either is ever executed.
+A run leaves `model.safetensors`: tensors and, as JSON in the metadata, everything else: layers,
+preprocessing, targets, the run's configuration and versions. Under any other ending the same is saved in
+PyTorch's format, as tensors and plain containers. Nothing in either is ever executed.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import safetensors
@@ -26,7 +26,14 @@ from .network import Network, from_state
 from .targets import Targets
 from .targets import from_state as from_target_state
 
-MODEL = "network.pt"
+if TYPE_CHECKING:
+    import pandas
+
+    Samples: TypeAlias = np.ndarray | Tensor | pandas.DataFrame
+
+MODEL = "model.safetensors"
+FORMER = "network.pt"
+"""All that earlier versions left. Runs still write it, for those and for programs that `torch.load` it."""
 FORMAT = 2
 """Of the file; a later one is refused."""
 
@@ -62,24 +69,25 @@ class Model:
         return replace(self, network=self.network.to(device))
 
     @torch.no_grad()
-    def outputs(self, X: np.ndarray | Tensor) -> Tensor:
-        """The network's linear outputs n × m, on its device, for raw samples X (n × …).
+    def outputs(self, X: Samples) -> Tensor:
+        """The network's linear outputs n × m, on its device, for raw samples X (n × …). Of a data frame the
+        columns are taken that the model was trained on, if both have names.
 
         Raises:
-            DataError: samples of another shape, or not finite.
+            DataError: samples of another shape, without some of these columns, or not finite.
         """
         like = self.network.weights[0]
         return self.network.outputs(self.preprocessing.apply(X, device=like.device, dtype=like.dtype))
 
-    def decision_function(self, X: np.ndarray | Tensor) -> np.ndarray:
+    def decision_function(self, X: Samples) -> np.ndarray:
         """Scores n × classes, the highest of which decides; outputs in units of their deviation of values."""
         return self.outputs(X).cpu().numpy()
 
-    def predict(self, X: np.ndarray | Tensor) -> np.ndarray:
+    def predict(self, X: Samples) -> np.ndarray:
         """What raw samples X (n × …) are: names of classes, n strings; or values, n or n × m, in a unit."""
         return self.targets.answers(self.outputs(X))
 
-    def predict_proba(self, X: np.ndarray | Tensor) -> np.ndarray:
+    def predict_proba(self, X: Samples) -> np.ndarray:
         """Probabilities n × classes: softmax of the outputs divided by `temperature` (Guo et al. 2017).
 
         Raises:
@@ -131,11 +139,12 @@ def load(path: str | Path, device: torch.device | str = "cpu") -> Model:
     """
     path = Path(path)
     if path.is_dir():
-        path /= MODEL
-        if not path.exists():
+        folder = path
+        path = next((folder / name for name in (MODEL, FORMER) if (folder / name).exists()), folder)
+        if path == folder:
             raise CheckpointError(
-                f"{path.parent} holds no {MODEL}: the run has not ended; continue it with nmfdnn resume=true "
-                f"hydra.run.dir={path.parent}"
+                f"{folder} holds no {MODEL}: the run has not ended; continue it with nmfdnn resume=true "
+                f"hydra.run.dir={folder}"
             )
     if not path.is_file():
         raise CheckpointError(f"{path} is no file: give the folder of a run, or its {MODEL}")
@@ -146,6 +155,11 @@ def load(path: str | Path, device: torch.device | str = "cpu") -> Model:
             state = torch.load(path, map_location=device, weights_only=True)
         if state.get("format", 0) > FORMAT:
             raise CheckpointError(f"{path} is of a later version of nmfdnn: update nmfdnn to read it")
+        if state.keys() == {"weights", "bias"}:
+            raise CheckpointError(
+                f"{path} holds weights alone, as the first versions of nmfdnn left them: preprocessing and "
+                "classes are unknown; train that run again to predict, or read the weights by torch.load"
+            )
         shape = state["image_shape"]
         # Before there were layers of other kinds, all were fully connected.
         layers = tuple(from_state(layer) for layer in state.get("layers", ()))

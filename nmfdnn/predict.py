@@ -62,7 +62,7 @@ def main() -> None:
     """Entry point."""
     print_anything()
     parser = argparse.ArgumentParser(prog="nmfdnn-predict", description=__doc__)
-    parser.add_argument("run", help="folder of a run, or its network.pt")
+    parser.add_argument("run", help="folder of a run, or its model.safetensors")
     parser.add_argument("file", help="samples: .npy, .npz (X, or X_test if there is no X), .csv or .parquet")
     parser.add_argument("-o", "--output", type=Path, help="a .csv file; default: print")
     parser.add_argument(
@@ -76,7 +76,8 @@ def main() -> None:
     with one_line_errors(arguments.output):
         model = load(arguments.run, arguments.device)
         inputs, columns = model.network.layers[0].inputs, model.targets.columns
-        X, y = read_samples(arguments.file, inputs, arguments.label, columns)
+        names = model.preprocessing.names
+        X, y = read_samples(arguments.file, inputs, arguments.label, columns, names)
         outputs = model.outputs(X)
         told = None if y is None else judgement(model, outputs, y)
         text = _table(model, outputs).to_csv(index_label="sample")

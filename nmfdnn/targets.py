@@ -92,11 +92,11 @@ class Targets(Protocol):
     def require_loss(self, name: str, smoothing: float = 0.0) -> None:
         """Raise a `ConfigError` if a loss, or its smoothing, does not suit the targets."""
 
-    def misses(self, V: Tensor, labels: Tensor) -> Tensor:
-        """A sum over samples from which `error` follows."""
+    def misses(self, V: Tensor, labels: Tensor, weights: Tensor | None = None) -> Tensor:
+        """A sum over samples, which count as `weights` (n × 1) say, from which `error` follows."""
 
-    def error(self, misses: Tensor, samples: int) -> float:
-        """How bad outputs are, for the total of `misses`."""
+    def error(self, misses: Tensor, samples: float) -> float:
+        """How bad outputs are, for the total of `misses` of so many samples, or of so much weight."""
 
     def slack(self, samples: int) -> float:
         """A rise of the error that so many samples can show without much behind it."""
@@ -197,11 +197,12 @@ class Classes:
                 "bp.label_smoothing is for bp.loss=cross_entropy: set that, or bp.label_smoothing=0"
             )
 
-    def misses(self, V: Tensor, labels: Tensor) -> Tensor:
-        return (V.argmax(dim=1) != labels).sum()
+    def misses(self, V: Tensor, labels: Tensor, weights: Tensor | None = None) -> Tensor:
+        wrong = V.argmax(dim=1) != labels
+        return wrong.sum() if weights is None else weights[wrong].sum(dtype=torch.float64)
 
-    def error(self, misses: Tensor, samples: int) -> float:
-        return 100 * (int(misses) / samples)
+    def error(self, misses: Tensor, samples: float) -> float:
+        return 100 * (float(misses) / samples)
 
     def slack(self, samples: int) -> float:
         return max(5.0, 200.5 / samples)  # in points; two samples do not make a rise
@@ -358,10 +359,11 @@ class RealValues:
                 "bp.loss=cross_entropy is for classes, and the targets are real values: set bp.loss=auto"
             )
 
-    def misses(self, V: Tensor, labels: Tensor) -> Tensor:
-        return (V.double() - labels).square().sum(dim=0)
+    def misses(self, V: Tensor, labels: Tensor, weights: Tensor | None = None) -> Tensor:
+        squares = (V.double() - labels).square()
+        return (squares if weights is None else weights * squares).sum(dim=0)
 
-    def error(self, misses: Tensor, samples: int) -> float:
+    def error(self, misses: Tensor, samples: float) -> float:
         return float(((misses.cpu() / samples).sqrt() * self.scale).mean())
 
     def slack(self, samples: int) -> float:

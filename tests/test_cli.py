@@ -37,7 +37,7 @@ def test_a_run_prints_its_figures_and_where_to_look(tmp_path):
     assert f"test {summary['test_error']:.2f} %" in done.stdout
     assert f"tensorboard --logdir {folder}" in done.stdout
     assert "\r" not in done.stdout + done.stderr, "a progress bar belongs on a terminal only"
-    for name in ("config.yaml", "metrics.csv", "checkpoint.pt", "network.pt", "nmfdnn.log", EVENTS):
+    for name in ("config.yaml", "metrics.csv", "checkpoint.pt", "model.safetensors", "nmfdnn.log", EVENTS):
         assert (folder / name).exists(), name
     assert "epoch   2" in (folder / "nmfdnn.log").read_text()
     assert summary["overrides"] == QUICK
@@ -75,9 +75,13 @@ def test_help_explains_itself(tmp_path):
     ("override", "message"),
     [
         ("nmf.omega=-1", "nmf.omega must be in (0, 2], got -1.0"),
-        ("nmf.omgea=1", "no key nmf.omgea: did you mean omega?"),
+        ("nmf.omgea=1", "no key nmf.omgea: did you mean nmf.omega?"),
         ("network.convolution=[{chanels: 3, kernel: 3}]", "no key chanels: did you mean channels?"),
-        ("+nmf.steps=1", "no key nmf.steps: did you mean code_steps?"),
+        ("+nmf.steps=1", "no key nmf.steps: did you mean nmf.code_steps?"),
+        ("init.from=RUN", "no key init: did you mean init_from?"),
+        ("data.tsak=regression", "no key data.tsak: there are name, "),
+        ("data=synthetik", "no data=synthetik: did you mean synthetic?"),
+        ("experiment=nothing", "no experiment=nothing: there are arai2018_cifar10, "),
         ("+x=1", "no key x: there are data, experiment, method"),
         ("nmf.batch_size=9999", "nmf.batch_size must be at most the 144 training samples, got 9999"),
     ],

@@ -102,6 +102,23 @@ def test_any_other_difference_makes_a_group_and_is_in_its_label(
     assert labels[2] == label
 
 
+@pytest.mark.parametrize(
+    ("values", "shown"),
+    [
+        (("0.23204735681527128", "0.00017282680360478214"), ("0.232", "0.0001728")),
+        (("0.12345678", "0.12345679"), ("0.12345678", "0.12345679")),
+        (("0.5", "1000000", "a.b", "1.0.2"), ("0.5", "1000000", "a.b", "1.0.2")),
+    ],
+)
+def test_drawn_numbers_are_short_in_labels_where_that_tells_them_apart(
+    tmp_path: Path, values: tuple[str, ...], shown: tuple[str, ...]
+) -> None:
+    for i, value in enumerate(values):
+        make_run(tmp_path / str(i), [30, 12], overrides=[f"jacobi.omega={value}"])
+    labels = [group.label for group in group_runs(load_runs([tmp_path]))]
+    assert labels == [f"nmf, jacobi.omega={text}" for text in shown]
+
+
 def test_the_table_has_exact_means_and_deviations(sweep: Path) -> None:
     text = table(group_runs(load_runs([sweep])), [])
     ((runs, train, validation, test, pretrain, seconds, memory),) = cells(text, "nmf")

@@ -20,6 +20,7 @@ import yaml
 from runs import composed, forked, nmfdnn
 
 from nmfdnn.__main__ import COMMANDS
+from nmfdnn.training import METHODS
 
 REPOSITORY = Path(__file__).parents[1]
 PAGES = REPOSITORY / "docs" / "pages"
@@ -68,6 +69,15 @@ def test_every_block_is_run_or_says_why_not(path):
                 assert command[0] == "nmfdnn", f"a title should say what {command[0]} needs or takes"
 
 
+@pytest.fixture
+def methods():
+    """Those that a page adds are gone afterwards."""
+    known = dict(METHODS)
+    yield
+    METHODS.clear()
+    METHODS.update(known)
+
+
 @pytest.mark.parametrize(
     "path",
     [
@@ -77,7 +87,7 @@ def test_every_block_is_run_or_says_why_not(path):
     ],
     ids=of,
 )
-def test_a_page_works_as_it_stands(path, tmp_path, monkeypatch):
+def test_a_page_works_as_it_stands(path, tmp_path, monkeypatch, methods):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("OMP_NUM_THREADS", "1")  # of processes that a sweep starts
     page = ModuleType("page")

@@ -73,11 +73,11 @@ def test_the_preprocessing_is_taken_over_and_not_fitted_again(place, tmp_path):
 
 
 def test_a_continued_run_does_not_need_the_file(place, tmp_path):
-    shutil.copy(place / "bp" / "network.pt", tmp_path / "start.pt")
-    options = [f"init_from={tmp_path / 'start.pt'}", "method=jacobi", "epochs=4"]
+    shutil.copy(place / "bp" / "model.safetensors", tmp_path / "start.safetensors")
+    options = [f"init_from={tmp_path / 'start.safetensors'}", "method=jacobi", "epochs=4"]
     whole = train(tmp_path / "whole", place / "table.csv", *options)
     train(tmp_path / "parts", place / "table.csv", *options, "epochs=2")
-    (tmp_path / "start.pt").unlink()
+    (tmp_path / "start.safetensors").unlink()
     parts = train(tmp_path / "parts", place / "table.csv", *options, "resume=true")
     assert parts["epochs_trained"] == whole["epochs_trained"] == 4
     first, second = (read_metrics(tmp_path / name)[0] for name in ("whole", "parts"))
@@ -94,6 +94,13 @@ def test_what_does_not_fit_is_refused(place, tmp_path):
         ConfigError, match=r"init_from predicts the classes x, y, z, these data have .* a, b, c"
     ):
         train(tmp_path, write(tmp_path / "other.csv", names="abc"), start)
+    turned = pandas.read_csv(table)
+    turned = turned.rename(columns=lambda name: name if name == "kind" else f"x{name}")
+    turned.to_csv(tmp_path / "named.csv", index=False)
+    turned[[*turned.columns[4::-1], "kind"]].to_csv(tmp_path / "turned.csv", index=False)
+    train(tmp_path / "named", tmp_path / "named.csv", "epochs=0")
+    with pytest.raises(ConfigError, match=r"trained on the columns x0, x1, x2, x3, x4, these are x4, x3"):
+        train(tmp_path, tmp_path / "turned.csv", f"init_from={tmp_path / 'named'}")
     with pytest.raises(ConfigError, match=r"trained on samples of shape \(5,\), these are of \(8, 8\)"):
         run(configured(*TINY[4:], "data=digits", start), tmp_path)
     with pytest.raises(CheckpointError, match="is no file: give the folder of a run"):

@@ -18,6 +18,7 @@ from runs import TINY, configured
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from nmfdnn import files
+from nmfdnn.model import FORMER, MODEL
 from nmfdnn.model import load as load_model
 from nmfdnn.records import read_metrics, read_summary
 from nmfdnn.runs.experiment import run
@@ -121,8 +122,11 @@ def good_so_far(folder: Path) -> None:
     for name in ("network.pt", "checkpoint.pt", "checkpoint_previous.pt"):
         if (folder / name).exists():
             torch.load(folder / name)
+    if (folder / MODEL).exists():
+        load_model(folder)
     if (folder / "summary.json").exists():
         json.loads((folder / "summary.json").read_text())
+        assert (folder / MODEL).exists()
         assert (folder / "network.pt").exists()
 
 
@@ -193,12 +197,12 @@ def test_a_finished_run_is_left_as_it_is(whole, tmp_path):
     assert contents == {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
 
 
-@pytest.mark.parametrize("name", ["network.pt", "summary.json"])
+@pytest.mark.parametrize("names", [(MODEL, FORMER), ("summary.json",)])
 @pytest.mark.parametrize("how", ["removed", "cut"])
-def test_a_finished_run_that_lost_a_file_gets_it_back(whole, name, how, tmp_path):
+def test_a_finished_run_that_lost_a_file_gets_it_back(whole, names, how, tmp_path):
     train(tmp_path)
-    path = tmp_path / name
-    path.unlink() if how == "removed" else path.write_bytes(path.read_bytes()[:-20])
+    for path in (tmp_path / name for name in names):
+        path.unlink() if how == "removed" else path.write_bytes(path.read_bytes()[:-20])
     train(tmp_path, resume="true")
     assert outcome(tmp_path) == outcome(whole[0])
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import safetensors.torch
 import torch
-from runs import TINY, configured
+from runs import TINY, configured, text_of
 
 import nmfdnn
 from nmfdnn.data import load
@@ -193,6 +195,39 @@ def test_models_of_former_versions_are_read(tmp_path):
     np.testing.assert_allclose(nmfdnn.load(tmp_path).decision_function(X), expected, rtol=1e-5)
 
 
+def test_a_run_leaves_one_file_with_all_that_predicting_needs(tmp_path, monkeypatch):
+    run(configured(*TINY, "method=bp", "network.start=he", "epochs=1"), tmp_path, text_of(*TINY))
+    alone = tmp_path / "elsewhere.safetensors"
+    shutil.copy(tmp_path / "model.safetensors", alone)
+    monkeypatch.setattr("torch.load", None)  # nor is anything unpickled
+    model, X = nmfdnn.load(alone), np.random.default_rng(0).random((4, 12))
+    assert model.predict_proba(X).shape == (4, 3)
+    assert model.information["configuration"] == text_of(*TINY)
+    assert model.information["versions"]["nmfdnn"] == nmfdnn.__version__
+    with safetensors.safe_open(alone, framework="numpy") as file:  # any reader finds this
+        stored = json.loads(file.metadata()["nmfdnn"])
+        first = file.get_tensor("weights.0")
+    assert [layer["units"] for layer in stored["layers"]] == [16, 8, 3]
+    assert stored["targets"]["names"] == list(model.classes)
+    np.testing.assert_array_equal(first, model.network.weights[0])
+
+
+def test_what_earlier_versions_wrote_is_written_too_and_read(tmp_path):
+    settings = configured(*TINY, "method=bp", "network.start=he", "epochs=1")
+    run(settings, tmp_path)
+    X = np.random.default_rng(0).random((4, 12))
+    expected = nmfdnn.load(tmp_path).decision_function(X)
+    state = torch.load(tmp_path / "network.pt", weights_only=True)
+    assert [W.shape for W in state["weights"]] == [W.shape for W in nmfdnn.load(tmp_path).network.weights]
+    (tmp_path / "model.safetensors").unlink()  # as if the run were an old one
+    np.testing.assert_array_equal(nmfdnn.load(tmp_path).decision_function(X), expected)
+    before = {path.name: path.read_bytes() for path in tmp_path.glob("*.*")}
+    run(replace(settings, resume=True), tmp_path)  # it has ended
+    assert before == {path.name: path.read_bytes() for path in tmp_path.glob("*.*")}
+    run(replace(settings, resume=True, epochs=2), tmp_path)
+    assert nmfdnn.load(tmp_path / "model.safetensors").information["epoch"] == 2
+
+
 @pytest.mark.parametrize("name", ["network.pt", "mine.safetensors"])
 def test_what_is_no_model_is_refused(name, tmp_path):
     with pytest.raises(CheckpointError, match="the run has not ended; continue it with nmfdnn resume=true"):
@@ -217,6 +252,9 @@ def test_foreign_and_later_files_are_refused(tmp_path):
     path.write_bytes(path.read_bytes().replace(b'\\"format\\": 2', b'\\"format\\": 9'))
     with pytest.raises(CheckpointError, match="update nmfdnn to read it"):
         nmfdnn.load(path)
+    torch.save({"weights": [torch.ones(2, 2)], "bias": False}, tmp_path / "network.pt")
+    with pytest.raises(CheckpointError, match="weights alone, as the first versions of nmfdnn left them"):
+        nmfdnn.load(tmp_path)
     torch.save([1, 2], tmp_path / "network.pt")
     with pytest.raises(CheckpointError, match="damaged, or no model of nmfdnn"):
         nmfdnn.load(tmp_path)

@@ -16,7 +16,7 @@ from test_model import fitted, made
 import nmfdnn
 from nmfdnn import export, predict
 from nmfdnn.data.preprocessing import Preprocessing
-from nmfdnn.errors import ConfigError
+from nmfdnn.errors import ConfigError, DataError
 from nmfdnn.model import Model
 from nmfdnn.network import Network, dense, random_weights
 from nmfdnn.runs.experiment import run
@@ -85,8 +85,9 @@ def test_predictions_of_every_kind_of_file(kind, folder, tmp_path, command):
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        ("a,b,c,d\n1,2,3,4\n", "at most one of labels"),
-        ("a\n1\n", "columns of features"),
+        ("1,2,3,4\n5,6,7,8\n", "at most one of labels"),
+        ("1\n2\n", "columns of features"),
+        ("a,c,kind\n1,2,3\n", "trained on columns that are not there: b; give the columns names"),
         ("a,b\n1,x\n", "encode them as numbers"),
         (None, "nothing there"),
     ],
@@ -100,6 +101,51 @@ def test_files_that_do_not_fit(content, words, folder, tmp_path, command):
     assert printed == ""
     assert words in told
     assert len(told.splitlines()) == 1
+
+
+def test_columns_of_a_table_are_known_by_their_names(folder, tmp_path, command):
+    table, model = pandas.read_csv(folder / "more.csv"), nmfdnn.load(folder)
+    assert model.preprocessing.names == ("a", "b")
+    expected = model.decision_function(table[["a", "b"]].to_numpy())
+    assert not np.array_equal(model.decision_function(table[["b", "a"]].to_numpy()), expected)
+    mixed = table.assign(name="text", a=table["a"].astype(np.float32))[["kind", "b", "name", "a"]]
+    np.testing.assert_allclose(model.decision_function(mixed), expected, atol=1e-5)
+    with pytest.raises(DataError, match="trained on columns that are not there: b; give the columns names"):
+        model.predict(table[["a", "kind"]])
+    unnamed = pandas.DataFrame(table[["a", "b"]].to_numpy())
+    np.testing.assert_array_equal(model.decision_function(unnamed), expected)
+
+    answers = model.predict(table[["a", "b"]]).astype(int).tolist()
+    for columns, labelled in (
+        (["kind", "b", "a"], True),  # what else there is, if it is one, are labels
+        (["b", "a"], False),
+        (["id", "b", "kind", "a"], False),  # of several it is not known
+        (["id", "b", "target", "a"], True),  # unless one has a usual name
+    ):
+        frame = table.assign(id=range(len(table)), target=table["kind"])[columns]
+        frame.to_csv(tmp_path / "new.csv", index=False)
+        status, _, told = command(predict, folder, tmp_path / "new.csv", "-o", tmp_path / "out.csv")
+        assert (status, "labelled samples" in told) == (0, labelled), told
+        assert pandas.read_csv(tmp_path / "out.csv")["predicted"].tolist() == answers
+    options = ["--label", "kind", "-o", tmp_path / "out.csv"]
+    table.assign(id=0)[["id", "kind", "b", "a"]].to_csv(tmp_path / "new.csv", index=False)
+    status, _, told = command(predict, folder, tmp_path / "new.csv", *options)
+    assert (status, "labelled samples" in told) == (0, True), told
+
+
+def test_columns_without_names_keep_their_order(tmp_path):
+    rng = np.random.default_rng(0)
+    y = np.arange(90) % 3
+    table = pandas.DataFrame({"0": rng.random(90) + y, "1": rng.random(90), "2": y})
+    table.to_csv(tmp_path / "table.csv", index=False)
+    settings = ["data=arrays", f"data.path={tmp_path / 'table.csv'}", "method=bp", "network.start=he"]
+    run(configured(*TINY[4:], *settings, "bp.batch_size=20", "epochs=1"), tmp_path)
+    model = nmfdnn.load(tmp_path)
+    assert model.preprocessing.names == ()
+    X = table[["0", "1"]]
+    np.testing.assert_array_equal(
+        model.decision_function(X.rename(columns={"0": "a"})), model.decision_function(X.to_numpy())
+    )
 
 
 def models() -> dict[str, Model]:

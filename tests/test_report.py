@@ -478,6 +478,16 @@ def test_where_there_is_no_run_it_says_so(tmp_path: Path, capsys) -> None:
     assert not (tmp_path / "page.html").exists()
 
 
+def test_a_folder_that_is_not_there_costs_no_page(sweep: Path, tmp_path: Path, capsys) -> None:
+    (tmp_path / "page.html").write_text("of before")
+    with pytest.raises(SystemExit) as end:
+        main([str(sweep), str(tmp_path / "swep"), "-o", str(tmp_path / "page.html")])
+    assert end.value.code == 2
+    assert "there is no" in (said := capsys.readouterr().err)
+    assert "swep" in said
+    assert (tmp_path / "page.html").read_text() == "of before"
+
+
 def test_a_page_that_cannot_be_written_is_explained_and_the_old_one_stays(sweep: Path, capsys) -> None:
     (sweep.parent / "file").write_text("old")
     with pytest.raises(SystemExit) as end:

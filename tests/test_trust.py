@@ -24,6 +24,7 @@ from runs import TINY, Forked, forked
 from nmfdnn import __version__
 from nmfdnn.__main__ import main as start
 from nmfdnn.files import locked
+from nmfdnn.model import MODEL
 from nmfdnn.model import load as load_model
 from nmfdnn.runs import checkpoint
 from nmfdnn.runs.experiment import _Running
@@ -265,7 +266,8 @@ def test_what_was_asked_for_at_first_stays_in_the_summary(run_folder, tmp_path):
 
 def refused(run_folder, tmp_path, *words: str, command: tuple[str, ...] = ()) -> None:
     folder, quoted = run_folder
-    good = {name: (folder / name).read_bytes() for name in ("network.pt", "summary.json", "checkpoint.pt")}
+    names = (MODEL, "network.pt", "summary.json", "checkpoint.pt")
+    good = {name: (folder / name).read_bytes() for name in names}
     status, printed = forked("resume=true", *command, quoted, cwd=tmp_path)
     assert status == 2, printed
     one_line(printed, *words)
@@ -379,7 +381,7 @@ def test_the_checkpoint_of_another_version_is_not_continued(run_folder, tmp_path
         ("nmf.omega=${oc.env:NOPE}", "Environment variable 'NOPE' not found"),
         ("epochs=${oc.decode:abc}", "epochs: While dereferencing interpolation"),
         ("experiment=0", "no configuration can be made of"),
-        ("data=nope", "Could not find 'data/nope'"),
+        ("data=nope", "no data=nope: there are arrays, cifar10, digits"),
         ("nonsense", "nonsense"),
         ("hydra.run.dir=${nope}", "hydra.run.dir: Interpolation key 'nope' not found"),
         ("threads=1000000", "threads must be null or ≥ 1 and at most"),

@@ -67,7 +67,7 @@ def _table(path: Path, config: Arrays) -> Raw:
     weights = (
         None if table.w is None else _weights(path, table.w, len(table.X), f"the column {config.weight}")
     )
-    return Raw(table.X, labels, targets, 1, None, path, weights)
+    return Raw(table.X, labels, targets, 1, None, path, weights, table.features)
 
 
 def _classes(

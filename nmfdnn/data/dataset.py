@@ -53,7 +53,8 @@ class Raw:
     ``labels`` are n numbers of classes, int64 from 0 on, or real values n × m in float64, as ``targets``
     says. ``weights`` (n) are how often samples of ``X`` count, None where all count once. ``maximum`` is the
     stored value that stands for 1 (255 for bytes). ``test`` is the official test set, or None where a part of
-    the samples has to be split off. ``path`` is what was read, for messages.
+    the samples has to be split off. ``path`` is what was read, for messages. ``names`` are
+    those of a table's features.
     """
 
     X: np.ndarray | Stored
@@ -63,6 +64,7 @@ class Raw:
     test: tuple[np.ndarray | Stored, np.ndarray] | None = None
     path: Path = Path()
     weights: np.ndarray | None = None
+    names: tuple[str, ...] = ()
 
     @property
     def image_shape(self) -> tuple[int, ...] | None:

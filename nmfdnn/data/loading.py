@@ -92,7 +92,8 @@ def load(
         test = test if raw.test else rank[test]
     targets = raw.targets.fitted(raw.labels[train], weights)
     maximum = raw.maximum if config.scale else 1.0
-    preprocessing = Preprocessing.fit(config.standardize, raw.X, train, low, high, maximum, weights)
+    fitted = Preprocessing.fit(config.standardize, raw.X, train, low, high, maximum, weights)
+    preprocessing = replace(fitted, names=raw.names)
     if taken is not None:
         _require_fit(preprocessing, targets, taken)
         preprocessing, targets = taken
@@ -135,6 +136,11 @@ def _require_fit(preprocessing: Preprocessing, targets: Targets, taken: Taken) -
         raise ConfigError(
             f"init_from was trained on samples of shape {before.shape}, these are of {preprocessing.shape}: "
             "choose the data that it fits, or leave init_from out"
+        )
+    if before.names and preprocessing.names and before.names != preprocessing.names:
+        raise ConfigError(
+            f"init_from was trained on the columns {', '.join(before.names[:10])}, these are "
+            f"{', '.join(preprocessing.names[:10])}: bring them into its order, or leave init_from out"
         )
     scales = float(before.scale.max()), float(preprocessing.scale.max())
     if (before.kind, preprocessing.kind) == ("none", "none") and not 0.5 <= scales[0] / scales[1] <= 2:

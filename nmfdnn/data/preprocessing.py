@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -13,6 +13,9 @@ from torch import Tensor
 
 from ..errors import DataError
 from .folder import Stored
+
+if TYPE_CHECKING:
+    import pandas
 
 CHOICES = ("auto", "standard", "minmax", "none")
 VALUES_AT_ONCE = 1 << 22  # 32 MB in float64, where a copy of all rows would double the memory
@@ -31,13 +34,14 @@ class Preprocessing:
 
     Both are float64, n features each or, for "none", single numbers. A feature that was constant where this
     was fitted has the scale ∞ and so becomes 0 in every row: nothing could be learnt about it. ``shape`` is
-    that of one raw row, None for any.
+    that of one raw row, None for any. ``names`` are those of a table's features, empty where there are none.
     """
 
     kind: str = "none"
     shape: tuple[int, ...] | None = None
     offset: Tensor = field(default_factory=lambda: torch.tensor(0.0, dtype=torch.float64))
     scale: Tensor = field(default_factory=lambda: torch.tensor(1.0, dtype=torch.float64))
+    names: tuple[str, ...] = ()
 
     @classmethod
     def fit(
@@ -102,7 +106,7 @@ class Preprocessing:
 
     def apply(
         self,
-        X: np.ndarray | Tensor,
+        X: np.ndarray | Tensor | pandas.DataFrame,
         rows: np.ndarray | None = None,
         *,
         device: torch.device | str = "cpu",
@@ -112,12 +116,14 @@ class Preprocessing:
         """What the network sees of the raw samples ``X`` (n × ...), or of the given ``rows`` of them.
 
         The result is n × features; pictures may have their channels first or last, and those without channels
-        may be rows of pixels, and the other way round. Features with an offset
-        are computed on the host in float64, so that an offset far beyond the precision of ``dtype`` does no
-        harm. Needs little memory besides the result, which is ``out`` if given; that may be the memory of
-        these rows of ``X`` themselves.
+        may be rows of pixels, and the other way round. Of a data frame the columns ``names`` are taken, if
+        its columns have names. Features with an offset are computed on the host in float64, so that an offset
+        far beyond the precision of ``dtype`` does no harm. Needs little memory besides the result, which is
+        ``out`` if given; that may be the memory of these rows of ``X`` themselves.
         Raises `DataError` for samples of another shape, and for values that ``dtype`` cannot hold.
         """
+        if hasattr(X, "columns"):
+            X = self._frame(X)
         if isinstance(X, Tensor):
             X = X.detach().cpu()
             X = (X.float() if X.dtype == torch.bfloat16 else X).numpy()
@@ -153,15 +159,45 @@ class Preprocessing:
                 )
         return result
 
+    def _frame(self, X: pandas.DataFrame) -> np.ndarray:
+        """Features of a data frame, in order; truth values and numbers side by side as numbers."""
+        if self.names and not numbered(X.columns):
+            X = X.iloc[:, places(self.names, X.columns)]
+        kinds = {dtype.kind for dtype in X.dtypes}
+        mixed = len(kinds) > 1 and kinds <= set("fiub")
+        return X.to_numpy(np.float64, na_value=np.nan) if mixed else X.to_numpy()
+
     def state(self) -> dict[str, Any]:
         """As plain containers and tensors."""
-        return {"kind": self.kind, "shape": self.shape, "offset": self.offset, "scale": self.scale}
+        return dict(vars(self))
 
     @classmethod
     def from_state(cls, state: dict[str, Any]) -> Preprocessing:
         """The inverse of `state`."""
         shape = None if state["shape"] is None else tuple(state["shape"])
-        return cls(state["kind"], shape, state["offset"].cpu(), state["scale"].cpu())
+        names = tuple(state.get("names", ()))
+        return cls(state["kind"], shape, state["offset"].cpu(), state["scale"].cpu(), names)
+
+
+def numbered(names: Iterable[Any]) -> bool:
+    """Whether the names of a table's columns are their numbers alone."""
+    return all(str(name) == str(i) for i, name in enumerate(names))
+
+
+def places(wanted: Sequence[str], names: Iterable[Any]) -> list[int]:
+    """Where in a table's columns the wanted ones are.
+
+    Raises `DataError` where one is missing.
+    """
+    found = {str(name): i for i, name in enumerate(names)}
+    missing = [name for name in wanted if name not in found]
+    if missing:
+        more = f" and {len(missing) - 5} more" if len(missing) > 5 else ""
+        raise DataError(
+            f"the model was trained on columns that are not there: {', '.join(missing[:5])}{more}; give the "
+            "columns names as they were then, in any order, others may be there too"
+        )
+    return [found[name] for name in wanted]
 
 
 def _same_pixels(given: tuple[int, ...], wanted: tuple[int, ...]) -> bool:

@@ -10,22 +10,27 @@ import numpy as np
 
 from ..errors import DataError
 from .files import bad_file, check_memory
+from .preprocessing import numbered, places
 
 if TYPE_CHECKING:
     import pandas
 
 TEXT, PARQUET = (".csv", ".tsv", ".txt", ".data"), (".parquet", ".pq")
 LABELS = ("y", "label", "target", "class")  # in this order
-REMEDY = "set data.target to the name of the label's column"
+REMEDY = "set data.target to the name of the label's column (for real values set data.task=regression, too)"
 
 
 class Table(NamedTuple):
-    """Features X (n × columns, float64), labels y (n, or n × m), their columns' names, and weights w (n)."""
+    """Features X (n × columns, float64), labels y (n, or n × m), their columns' names, and weights w (n).
+
+    The names of features are none where they would be numbers.
+    """
 
     X: np.ndarray
     y: np.ndarray
     names: list[str]
     w: np.ndarray | None
+    features: tuple[str, ...]
 
 
 def read_table(path: Path, target: str | None, weight: str | None = None, several: bool = False) -> Table:
@@ -44,7 +49,7 @@ def read_table(path: Path, target: str | None, weight: str | None = None, severa
     if len(names) < 2 or len(table) == 0:
         found = f"{len(table)} rows of {len(names)}"
         raise bad_file(path, "rows of at least one feature and a label", found, "write one sample a row")
-    w = None
+    w, named = None, not numbered(names)
     if weight is not None:
         if weight not in names:
             remedy = "set data.weight to the name of the weights' column"
@@ -53,22 +58,36 @@ def read_table(path: Path, target: str | None, weight: str | None = None, severa
         names.remove(weight)
     targets = _targets(path, names, target, several)
     X, y = _split(path, table, [names.index(name) for name in targets])
-    return Table(X, y, targets, w)
+    features = tuple(name for name in names if name not in targets) if named else ()
+    return Table(X, y, targets, w, features)
 
 
 def read_features(
-    path: Path, count: int, target: str | None, known: Sequence[str] = ()
+    path: Path, count: int, target: str | None, known: Sequence[str] = (), features: Sequence[str] = ()
 ) -> tuple[np.ndarray, np.ndarray | None]:
     """Features X (n × ``count``, float64) of a table that may have labels y (n, or n × m) besides, or None.
 
-    Their columns are the ``known`` ones, if all are there, or found as in `read_table`. Raises `DataError` as
-    that does, and for another number of columns.
+    Features are the columns ``features``, in this order, if there are any and the table's columns have names.
+    Those of labels are the ``known`` ones, if all are there, or found as in `read_table`. Raises `DataError`
+    as that does, for columns that are missing, and for another number of them.
     """
     table = _read(path)
     names = [str(name) for name in table.columns]
+    if features and not numbered(names):
+        at = places(features, names)
+        others = [name for i, name in enumerate(names) if i not in at]
+        if target is not None:
+            wanted = _targets(path, others, target, several=len(known) > 1)
+        elif known or len(others) == 1:
+            wanted = [name for name in known or others if name in others]
+        else:
+            wanted = [name for name in others if name.strip().lower() in LABELS][:1]
+        table = table.iloc[:, [*at, *map(names.index, wanted)]]
+        if len(wanted) < max(1, len(known)):
+            return _without_labels(path, table.iloc[:, :count]), None
+        return _split(path, table, [*range(count, count + len(wanted))])
     if len(names) == count and target is None:
-        table = table.assign(**{" ": 0})
-        return _split(path, table, [count])[0], None
+        return _without_labels(path, table), None
     targets = list(known) if target is None and known and set(known) <= set(names) else None
     targets = targets or _targets(path, names, target, several=len(known) > 1)
     if len(names) != count + len(targets):
@@ -109,6 +128,10 @@ def _split(path: Path, table: pandas.DataFrame, at: list[int]) -> tuple[np.ndarr
         raise bad_file(path, "a number in every place", found, remedy)
     labels = (y.iloc[:, 0] if len(at) == 1 else y).to_numpy()
     return values, labels.astype(str) if labels.dtype.kind in "OTM" else labels
+
+
+def _without_labels(path: Path, table: pandas.DataFrame) -> np.ndarray:
+    return _split(path, table.assign(**{" ": 0}), [table.shape[1]])[0]
 
 
 def _targets(path: Path, names: list[str], target: str | None, several: bool) -> list[str]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -33,7 +34,7 @@ from ..network import Network, build_layers
 from ..records import Record
 from ..runs.progress import Progress
 from ..runs.results import versions
-from ..source import Memory
+from ..source import Memory, mass
 from ..targets import Classes, RealValues, Targets, class_weights
 from ..training import METHODS, starting_network
 from .base import Estimator, host, like
@@ -124,9 +125,11 @@ class NetworkEstimator(Estimator):
         held, rows = take(strata, count, np.random.default_rng(seed))
         found = survey(Raw(given.X, strata, targets, 255 if given.X.dtype == np.uint8 else 1), rows)
         X, dtype, kept = found.raw.X, self._dtype(given.X), given.part(rows)
-        preprocessing = Preprocessing.fit(
+        fitted = Preprocessing.fit(
             self.standardize, X, rows, found.low, found.high, found.raw.maximum, kept.weights
         )
+        names = tuple(map(str, getattr(self, "feature_names_in_", ())))
+        preprocessing = replace(fitted, names=names)
         targets = targets.fitted(kept.y, kept.weights)
         train = kept.source(preprocessing, targets, dtype)
         validation = given.part(held).source(preprocessing, targets, dtype) if count else None
@@ -212,9 +215,11 @@ class NetworkEstimator(Estimator):
 
 
 def error_on(network: Network, source: Memory) -> float:
-    """How bad the outputs of a network are: of classes in %, of real values in their unit."""
-    misses = source.targets.misses(network.outputs(source.X), source.labels)
-    return source.targets.error(misses, len(source))
+    """How bad the outputs of a network are, by the weights of the samples: of classes in %, of real values in
+    their unit.
+    """
+    misses = source.targets.misses(network.outputs(source.X), source.labels, source.weights)
+    return source.targets.error(misses, mass(source))
 
 
 class NMFNetworkClassifier(ClassifierMixin, NetworkEstimator):

@@ -62,7 +62,7 @@ class Config:
         matmul_precision: of float32 products on CUDA: "highest" is full float32, the others allow TF32, BF16.
         patience: stop after so many epochs without a better validation error; null trains all epochs.
         resume: continue the run in `hydra.run.dir`.
-        init_from: folder of a finished run, or its network.pt, of whatever method: training starts from its
+        init_from: folder of a finished run, or its model file, of whatever method: training starts from its
             weights, with its preprocessing, in the place of `network.start`; null starts afresh.
     """
 

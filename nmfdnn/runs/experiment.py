@@ -19,7 +19,7 @@ from .. import parallel
 from ..data import Dataset, augmented, load
 from ..errors import CheckpointError, ParallelError
 from ..kernels import kernels
-from ..model import MODEL
+from ..model import FORMER, MODEL
 from ..network import Layer, Network, build_layers
 from ..records import MEASURES, command, write_metrics, write_summary
 from ..source import Source
@@ -46,7 +46,7 @@ MAY_CHANGE = ("epochs", "threads", "data.path", "data.root", "data.download")
 def run(config: Config, folder: Path, config_text: str = "", overrides: Sequence[str] = ()) -> dict[str, Any]:
     """Train as `config` says, write everything into `folder`, and return the summary.
 
-    `network.pt` and then `summary.json` are written last: a summary marks a finished run.
+    `model.safetensors` and then `summary.json` are written last: a summary marks a finished run.
 
     Args:
         config: the run.
@@ -125,7 +125,9 @@ def _run(config: Config, folder: Path, config_text: str, overrides: Sequence[str
         summary = summarise(
             config, data, progress, kept, outcomes, temperature, device=device, overrides=overrides
         )
-        trained_model(config, data, progress, kept, temperature, config_text).save(folder / MODEL)
+        model = trained_model(config, data, progress, kept, temperature, config_text)
+        for name in (FORMER, MODEL):
+            model.save(folder / name)
         names = (*progress.kept.errors(), "train_seconds")
         metrics = {name: summary[name] for name in names if summary[name] is not None}
         described = command(overrides) if config_text else None

@@ -38,7 +38,7 @@ def evaluate(
     return Record(
         epoch=next_epoch(before.epoch, trainer.order.parts) if before else 0,
         train_error=train_error,
-        validation_error=measure(network, data.validation)[0] if data.validation else None,
+        validation_error=measure(network, data.validation, weighted=True)[0] if data.validation else None,
         test_error=measure(network, data.test)[0],
         objective=objective,
         train_seconds=(before.train_seconds if before else 0.0) + epoch.seconds,
@@ -56,25 +56,30 @@ def next_epoch(epoch: float, parts: int) -> float:
 
 
 def measure(
-    network: Network, source: Source, objective: Callable[..., float] | None = None
+    network: Network,
+    source: Source,
+    objective: Callable[..., float] | None = None,
+    *,
+    weighted: bool = False,
 ) -> tuple[float, float]:
     """Error of the network on a source, and the mean of an objective there (0 if None).
 
-    Samples count once in the error, whatever their weights; in the objective as often as these say.
+    In the objective samples count as often as their weights say; in the error, where it is not to be
+    `weighted`, once.
     """
     targets, every = source.targets, mass(source)
     misses: list[Tensor] = []
     mean, seen = 0.0, 0.0
     for batch in source.passes():
         outputs = network.outputs(batch.X)
-        misses.append(targets.misses(outputs, batch.labels))
+        misses.append(targets.misses(outputs, batch.labels, batch.weights if weighted else None))
         here = len(outputs) if batch.weights is None else float(batch.weights.sum(dtype=torch.float64))
         seen += here
         if objective is not None and here > 0:
             mean += (objective(outputs, batch.labels, batch.weights) - mean) * (here / seen)
     share = torch.tensor(mean * (seen / every), dtype=torch.float64, device=source.device)
     total, value = parallel.totals(torch.stack(misses).sum(dim=0), share)
-    return targets.error(total, len(source)), float(value)
+    return targets.error(total, every if weighted else len(source)), float(value)
 
 
 @dataclass(frozen=True)

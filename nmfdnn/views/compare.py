@@ -297,6 +297,9 @@ def group_runs(runs: Iterable[Run]) -> list[Group]:
     shared = {
         data: set.intersection(*(set(_overrides(run)) for run in firsts)) for data, firsts in peers.items()
     }
+    short = {
+        data: _shortened({o for run in firsts for o in _overrides(run)}) for data, firsts in peers.items()
+    }
     return [
         Group(
             one_line(
@@ -304,7 +307,11 @@ def group_runs(runs: Iterable[Run]) -> list[Group]:
                     [
                         _setting(members[0], "method"),
                         *(_setting(members[0], name) for name in differing[members[0].data]),
-                        *(o for o in _overrides(members[0]) if o not in shared[members[0].data]),
+                        *(
+                            short[members[0].data][override]
+                            for override in _overrides(members[0])
+                            if override not in shared[members[0].data]
+                        ),
                     ]
                 )
             ),
@@ -333,6 +340,21 @@ def _overrides(run: Run) -> list[str]:
         for override in run.summary.get("overrides") or []
         if _key(override) not in IGNORED and not _key(override).startswith(("hydra.", "hydra/"))
     )
+
+
+def _shortened(overrides: set[str]) -> dict[str, str]:
+    """Overrides with four digits of their fractions, as searches draw them, if that tells them apart."""
+
+    def shorter(override: str) -> str:
+        key, _, value = override.partition("=")
+        try:
+            text = f"{key}={float(value):.4g}" if "." in value else override
+        except ValueError:
+            return override
+        return min(text, override, key=len)
+
+    short = {override: shorter(override) for override in overrides}
+    return short if len({*short.values()}) == len(short) else {override: override for override in overrides}
 
 
 def _setting(run: Run, name: str) -> str:

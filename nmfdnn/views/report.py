@@ -507,6 +507,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     print_anything()
     options = parser.parse_args(arguments)
+    nowhere = [str(folder) for folder in options.folders if not folder.exists()]
+    if nowhere:  # a page of nothing is not worth the one that may lie there from before
+        print(f"there is no {', '.join(nowhere)}", file=sys.stderr)
+        raise SystemExit(2)
     runs, left = find_runs(options.folders)
     if not runs and not left:
         print(f"no run (a folder with {SUMMARY}) in {', '.join(map(str, options.folders))}", file=sys.stderr)

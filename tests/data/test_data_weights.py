@@ -18,11 +18,11 @@ from nmfdnn import predict
 from nmfdnn.data import Arrays, Digits, load
 from nmfdnn.errors import ConfigError, DataError
 from nmfdnn.network import Network, dense, random_weights
-from nmfdnn.records import read_summary
+from nmfdnn.records import read_metrics, read_summary
 from nmfdnn.runs.experiment import run
 from nmfdnn.runs.results import measure
 from nmfdnn.source import Memory
-from nmfdnn.targets import CLASSES, Classes
+from nmfdnn.targets import CLASSES, Classes, RealValues
 
 CPU = {"seed": 1, "device": torch.device("cpu"), "dtype": torch.float64}
 NAMES = np.array(["rare", "usual"])
@@ -199,3 +199,25 @@ def test_errors_count_samples_and_objectives_count_weights():
     assert plain[0] == weighted[0]
     assert weighted[1] == pytest.approx(objective(network.outputs(X), labels, weights))
     assert plain[1] == pytest.approx(objective(network.outputs(X), labels))
+
+
+@pytest.mark.parametrize("targets", [CLASSES, RealValues()], ids=["classes", "values"])
+def test_a_weighted_error_is_that_of_repeated_samples(targets):
+    g = torch.Generator().manual_seed(0)
+    X, counts = torch.rand(50, 4, generator=g, dtype=torch.float64), torch.arange(50) % 4
+    outputs, labels = (3, torch.arange(50) % 3) if targets is CLASSES else (1, torch.rand(50, 1, generator=g))
+    network = Network(random_weights(dense(4, 8, outputs), True, "he", g, X), True)
+    weighted = Memory(X, labels, targets=targets, weights=counts[:, None].double())
+    repeated = Memory(*(T.repeat_interleave(counts, 0) for T in (X, labels)), targets=targets)
+    expected = measure(network, repeated)[0]
+    assert measure(network, weighted, weighted=True)[0] == pytest.approx(expected, rel=1e-12)
+    assert measure(network, weighted)[0] != pytest.approx(expected, rel=1e-3)
+
+
+def test_the_epoch_is_chosen_by_the_weights(table, tmp_path):
+    """Among balanced classes the validation error is the mean of the classes' errors."""
+    options = ["data.class_weight=balanced", "data.weight=null", "data.validation=0.3"]
+    summary = train(table, tmp_path / "run", *options)
+    assert summary["validation_error"] == pytest.approx(summary["validation_balanced_error"], rel=1e-6)
+    found = [row["validation_error"] for row in read_metrics(tmp_path / "run")]
+    assert summary["validation_error"] == min(found)

@@ -268,3 +268,12 @@ def test_a_fit_can_be_repeated_and_draws_can_differ(wine):
     )
     np.testing.assert_array_equal(first, again)
     assert np.abs(first - other).max() > 1e-3
+
+
+def test_the_model_of_a_data_frame_knows_its_columns():
+    table = load_wine(as_frame=True).frame
+    X, y = table.drop(columns="target"), table["target"]
+    estimator = classifier().fit(X, y)
+    turned = table[table.columns[::-1]]
+    np.testing.assert_array_equal(estimator.model_.predict(turned).astype(int), estimator.predict(X))
+    assert classifier().fit(X.to_numpy(), y).model_.preprocessing.names == ()
