@@ -28,6 +28,8 @@ from nmfdnn.training import (
     BackpropTrainer,
     JacobiConfig,
     JacobiTrainer,
+    SeidelConfig,
+    SeidelTrainer,
     SolverConfig,
 )
 
@@ -69,6 +71,8 @@ def trainers(method: str, convolution: bool, device: torch.device):
     source, g = Memory(X, labels), torch.Generator().manual_seed(0)
     if method == "jacobi":
         return JacobiTrainer(start, source, JacobiConfig(30), 10, g)
+    if method == "seidel":
+        return SeidelTrainer(start, source, SeidelConfig(30), 10, g)
     if method in ("adam", "foof", "isaac"):
         return BackpropTrainer(start, source, BackpropConfig(30, method, dropout=0.2, averaging=0.9), 10, g)
     config = AlternatingConfig(30, weight_ridge=1e-2, code_ridge=1e-2)
@@ -76,7 +80,7 @@ def trainers(method: str, convolution: bool, device: torch.device):
 
 
 @pytest.mark.parametrize("convolution", [False, True], ids=["dense", "convolution"])
-@pytest.mark.parametrize("method", ["jacobi", "nmf", "adam", "foof", "isaac"])
+@pytest.mark.parametrize("method", ["jacobi", "seidel", "nmf", "adam", "foof", "isaac"])
 def test_updates_read_nothing(method, convolution, device):
     """Those that refresh statistics and search lines too."""
     trainer = trainers(method, convolution, device)
