@@ -67,5 +67,5 @@ class SeidelTrainer(RelaxationTrainer):
         length = search(P, R, found.batch.weights).clamp_max(1.0)
         self._move(i, (step, bias_step), rate * length)
         own = OWN * rate * (self.metrics[i].dimension / found.counts[i]).to(rate)
-        own = (own * R.view(-1, layer.units)).view_as(R)
+        own = (own * R.reshape(-1, layer.units)).view_as(R)
         return R - length * (P - self._felt(found, i, own))
