@@ -477,8 +477,8 @@ def alternating_update(
     return W, Z
 
 
-class Jacobi:
-    """The one-pass method, one batch after another from its equations, every linear system as it stands."""
+class Relaxation:
+    """Both relaxations, one batch after another from their equations, every linear system as it stands."""
 
     def __init__(
         self, X: Array, W: list[Array], config: Any, bias: bool, total: int, maps: Maps = None
@@ -491,7 +491,7 @@ class Jacobi:
         self.moments = [self.moment(self.rows(i, Z)) for i, Z in enumerate(codes)]
         self.activity = [self.active(i, Z) for i, Z in enumerate(codes[1:])]
         self.searches: list[float] = [0 for _ in codes]
-        self.due, self.share = 0, 1 / (len(W) - 1)
+        self.due, self.share = 0, 1.0
         self.history: list[list[Array]] = []
 
     def rows(self, i: int, Z: Array) -> Array:
@@ -536,37 +536,10 @@ class Jacobi:
         if due:
             self.refresh(Z)
             self.due = self.t + min(c.gram_every, max(1, self.t // 4))
-        decay = 1 - self.t / self.total
-        last = len(self.W) - 1
-        wanted = self.residual(Y, V)
-        R = [Y] * last + [wanted * min(1, 0.5 * np.linalg.norm(Y) / np.linalg.norm(wanted))]
         active = [*(z > 0 for z in Z[1:]), (Y > 0) | (V > 0)]
-        for i in range(last, 0, -1):
-            back = R[i].reshape(-1, len(self.b[i])) @ self.inverses[i]
-            D = fold(back, self.maps, i) * (Z[i] > 0)
-            if due:
-                P = self.product(i, D)[active[i]]
-                self.searches[i] = max(0, P @ R[i][active[i]] / (P @ P))
-            R[i - 1] = D * min(self.searches[i], 0.5 * np.linalg.norm(Z[i]) / np.linalg.norm(D))
-        shrinks = []
-        for i in range(last + 1):
-            A, (mean, C) = self.rows(i, Z[i]), self.moments[i]
-            ridge = (c.input_ridge if i == 0 else 0.0 if i == last else c.ridge) * len(C) / self.n[i]
-            metric = C + (c.damping + ridge) * np.trace(C) / len(C) * np.eye(len(C))
-            residual = R[i].reshape(len(A), -1) / len(A)
-            step = np.linalg.solve(metric, (A - mean).T @ residual)
-            dimension = np.trace(np.linalg.solve(metric, C))
-            a = 1.0 if i == last else self.activity[i]
-            h = (np.sqrt(a) + np.sqrt(dimension / len(A))) ** 2
-            most = 2 if len(A) > len(X) else 1
-            rate = np.minimum((c.output_omega if i == last else c.omega) / h, most) * self.share * decay
-            self.W[i] = self.W[i] + rate * step
-            self.b[i] = self.b[i] + self.bias * rate * (residual.sum(0) - mean @ step)
-            shrinks.append((metric, ridge, rate))
-        if self.t + 1 == self.due:
-            P = wanted - self.residual(Y, self.forward(X)[1])
-            self.share = min(1, self.share * np.clip((P * wanted).sum() / (P * P).sum(), 0.5, 2))
-        for i, (metric, ridge, rate) in enumerate(shrinks):
+        problems = [self.problem(i, Z[i]) for i in range(len(Z))]
+        self.relax(Z, Y, self.residual(Y, V), active, problems, due)
+        for i, (metric, ridge, rate) in enumerate(problems):
             mean, C = self.moments[i]
             if ridge > 0 and (due or i == 0):
                 shrink = np.linalg.solve(metric, ridge * np.trace(C) / len(C) * self.W[i])
@@ -576,6 +549,91 @@ class Jacobi:
         self.t += 1
         both = zip(self.W, self.b, strict=True)
         self.history.append([np.vstack([W, b]) if self.bias else W for W, b in both])
+
+    def problem(self, i: int, Z: Array) -> tuple[Array, float, Any]:
+        """Metric, ridge and rates of a layer."""
+        c, n, last, (_, C) = self.config, len(self.rows(i, Z)), i == len(self.W) - 1, self.moments[i]
+        ridge = (c.input_ridge if i == 0 else 0.0 if last else c.ridge) * len(C) / self.n[i]
+        metric = C + (c.damping + ridge) * np.trace(C) / len(C) * np.eye(len(C))
+        dimension = np.trace(np.linalg.solve(metric, C))
+        h = (np.sqrt(1.0 if last else self.activity[i]) + np.sqrt(dimension / n)) ** 2
+        most = 2 if n > len(Z) else 1
+        rate = np.minimum((c.output_omega if last else c.omega) / h, most)
+        return metric, ridge, rate * self.share * (1 - self.t / self.total)
+
+    def move(self, i: int, Z: Array, R: Array, metric: Array, rate: Any) -> None:
+        W, b = self.step(i, Z, R, metric, rate)
+        self.W[i], self.b[i] = self.W[i] + W, self.b[i] + b
+
+    def step(self, i: int, Z: Array, R: Array, metric: Array, rate: Any) -> tuple[Array, Array]:
+        """Steps of weights and biases for a residual."""
+        A, (mean, _) = self.rows(i, Z), self.moments[i]
+        R = R.reshape(len(A), -1) / len(A)
+        step = np.linalg.solve(metric, (A - mean).T @ R)
+        return rate * step, self.bias * rate * (R.sum(0) - mean @ step)
+
+    def asked(self, i: int, Z: Array, R: Array, active: Array, due: bool) -> Array:
+        """The step of codes Z."""
+        D = fold(R.reshape(-1, len(self.b[i])) @ self.inverses[i], self.maps, i) * (Z > 0)
+        if due:
+            P = self.product(i, D)[active]
+            self.searches[i] = max(0, P @ R[active] / (P @ P))
+        return D * self.searches[i]
+
+    def relax(
+        self, Z: list[Array], Y: Array, R: Array, active: list[Array], problems: Any, due: bool
+    ) -> None:
+        raise NotImplementedError
+
+
+def limited(R: Array, Z: Array) -> Array:
+    return R * min(1, 0.5 * np.linalg.norm(Z) / np.linalg.norm(R))
+
+
+class Jacobi(Relaxation):
+    """All layers from one forward pass."""
+
+    def __init__(self, X: Array, W: list[Array], *arguments: Any, **options: Any) -> None:
+        super().__init__(X, W, *arguments, **options)
+        self.share = 1 / max(1, len(W) - 1)
+
+    def relax(
+        self, Z: list[Array], Y: Array, R: Array, active: list[Array], problems: Any, due: bool
+    ) -> None:
+        wanted, residuals = R, [limited(R, Y)]
+        for i in range(len(self.W) - 1, 0, -1):
+            step = self.asked(i, Z[i], residuals[0], active[i], due)
+            residuals.insert(0, limited(step, Z[i]))
+        for i, (metric, _, rate) in enumerate(problems):
+            self.move(i, Z[i], residuals[i], metric, rate)
+        if self.t + 1 == self.due:
+            P = wanted - self.residual(Y, self.forward(Z[0])[1])
+            self.share = min(1, self.share * np.clip((P * wanted).sum() / (P * P).sum(), 0.5, 2))
+
+
+class Seidel(Relaxation):
+    """From the output down, each layer for what is left on samples that had no part in the step above."""
+
+    def relax(
+        self, Z: list[Array], Y: Array, R: Array, active: list[Array], problems: Any, due: bool
+    ) -> None:
+        R = limited(R, Y)
+        for i in range(len(self.W) - 1, -1, -1):
+            metric, _, rate = problems[i]
+            if i == 0:
+                self.move(i, Z[i], R, metric, rate)
+                return
+            A, (_, C) = self.rows(i, Z[i]), self.moments[i]
+            before = A @ self.W[i] + self.b[i]
+            W, b = self.step(i, Z[i], R, metric, rate)
+            P = (A @ W + b).reshape(R.shape) * active[i]
+            t = min(1, max(0, (P * R).sum() / (P * P).sum()))
+            self.W[i], self.b[i] = self.W[i] + t * W, self.b[i] + t * b
+            change = A @ self.W[i] + self.b[i] - before
+            leverage = np.trace(np.linalg.solve(metric, C)) / len(A)
+            change = change - 2 * t * rate * leverage * R.reshape(len(A), -1)
+            R = R - change.reshape(R.shape) * active[i]
+            R = limited(self.asked(i, Z[i], R, active[i], due), Z[i])
 
 
 def average(history: list[Array], averaging: float) -> Array:

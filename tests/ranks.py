@@ -26,11 +26,14 @@ from nmfdnn.training import (
     JacobiConfig,
     JacobiTrainer,
     PretrainingConfig,
+    SeidelConfig,
+    SeidelTrainer,
     SolverConfig,
     Trainer,
     starting_network,
 )
 from nmfdnn.training.opponents import OPPONENTS
+from nmfdnn.training.relaxation import RelaxationTrainer
 
 SAMPLES = 301  # no multiple of any number of ranks
 FORMS: dict[str, dict[str, Any]] = {
@@ -75,6 +78,8 @@ def train(method: str, dtype: torch.dtype) -> list[float]:
         )
     elif name == "jacobi":
         trainer = JacobiTrainer(start, source, JacobiConfig(50), 2, g)
+    elif name == "seidel":
+        trainer = SeidelTrainer(start, source, SeidelConfig(50), 2, g)
     else:
         trainer = BackpropTrainer(
             start, source, BackpropConfig(50, dropout=0.2, **FORMS.get(variant, {})), 2, g
@@ -95,9 +100,11 @@ def traffic(name: str, samples: int) -> tuple[list[int], list[int]]:
     X, labels = torch.rand(samples, 64, generator=g), torch.randint(10, (samples,), generator=g)
     source = Memory(X[here], labels, here.start)
     start = Network(random_weights(dense(64, 20, 15, 10), True, "he", g, like=X), True)
-    trainer: JacobiTrainer | BackpropTrainer
+    trainer: RelaxationTrainer | BackpropTrainer
     if name == "jacobi":
         trainer = JacobiTrainer(start, source, JacobiConfig(50), 20, g)
+    elif name == "seidel":
+        trainer = SeidelTrainer(start, source, SeidelConfig(50), 20, g)
     else:
         trainer = BackpropTrainer(start, source, BackpropConfig(50), 20, g)
     trainer.epoch()
@@ -112,11 +119,11 @@ def traffic(name: str, samples: int) -> tuple[list[int], list[int]]:
 
 TRAININGS = (
     *(f"nmf_{method}" for method in METHODS),
-    *(f"{name}{variant}" for name in ("jacobi", "bp") for variant in ("", "_convolution")),
+    *(f"{name}{variant}" for name in ("jacobi", "seidel", "bp") for variant in ("", "_convolution")),
     "nmf_convolution",
     *(f"bp_{form}" for form in FORMS),
     *OPPONENTS,
-    *(f"{name}_{variant}" for name in ("nmf", "jacobi", "bp") for variant in ("weighted", "real")),
+    *(f"{name}_{variant}" for name in ("nmf", "jacobi", "seidel", "bp") for variant in ("weighted", "real")),
 )
 
 
@@ -127,7 +134,7 @@ def main() -> None:
         for method in TRAININGS:
             for name in ("float32", "float64"):
                 found[f"{method} {name}"] = train(method, getattr(torch, name))
-        for name in ("jacobi", "bp"):
+        for name in ("jacobi", "seidel", "bp"):
             for samples in (200, 300):
                 most, least = traffic(name, samples)
                 found[f"traffic {name} {samples} most"], found[f"traffic {name} {samples}"] = most, least

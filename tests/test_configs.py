@@ -100,7 +100,7 @@ def test_published_settings(experiment):
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("method=adam", r"method must be one of nmf, jacobi, bp, .*, got 'adam'"),
+        ("method=adam", r"method must be one of nmf, jacobi, seidel, bp, .*, got 'adam'"),
         ("epochs=-1", r"epochs must be ≥ 0"),
         ("seed=-1", r"seed must be in \[0, 2\^63\)"),
         ("epochs=1000000001", r"epochs must be ≥ 0 and at most 10⁹"),

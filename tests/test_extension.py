@@ -44,6 +44,8 @@ from nmfdnn.training import (
     JacobiTrainer,
     Method,
     PretrainingConfig,
+    SeidelConfig,
+    SeidelTrainer,
     SolverConfig,
     Trainer,
     pretrain,
@@ -80,11 +82,15 @@ def jacobi(start: Network, source: Source) -> Trainer:
     return JacobiTrainer(start, source, JacobiConfig(50), 10, torch.Generator())
 
 
+def seidel(start: Network, source: Source) -> Trainer:
+    return SeidelTrainer(start, source, SeidelConfig(50), 10, torch.Generator())
+
+
 def backprop(start: Network, source: Source) -> Trainer:
     return BackpropTrainer(start, source, BackpropConfig(50, learning_rate=1e-2), 10, torch.Generator())
 
 
-MAKERS = [alternating, jacobi, backprop]
+MAKERS = [alternating, jacobi, seidel, backprop]
 
 
 def signals(n: int) -> tuple[Tensor, Tensor]:

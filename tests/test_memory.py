@@ -29,7 +29,8 @@ def test_what_is_counted():
     assert needed(*svd) == 4 * (3 * WEIGHTS + CODES)
     assert needed(*svd, "dtype=float64") == 8 * (3 * WEIGHTS + CODES)
     assert needed("method=nmf", "solver.method=cholesky") == 4 * (3 * WEIGHTS + 2 * 30**2 + CODES)
-    assert needed("method=jacobi") == 4 * (4 * WEIGHTS + 3 * (100**2 + 30**2 + 20**2) + CODES)
+    for method in ("jacobi", "seidel"):
+        assert needed(f"method={method}") == 4 * (4 * WEIGHTS + 3 * (100**2 + 30**2 + 20**2) + CODES)
     assert needed("method=bp", samples=10**9) == 4 * (5 * WEIGHTS + 10_000 * 60)
 
 
@@ -68,7 +69,7 @@ def test_there_is_memory():
     assert available is None or 10**7 < available < 10**15
 
 
-@pytest.mark.parametrize("method", ["nmf", "jacobi", "bp"])
+@pytest.mark.parametrize("method", ["nmf", "jacobi", "seidel", "bp"])
 @pytest.mark.parametrize("hidden", ["[1000000000]", "[2000000,2000000]", f"[{10**40}]"])
 def test_a_network_that_cannot_fit_is_refused_with_its_size(method, hidden, tmp_path):
     with pytest.raises(
@@ -79,7 +80,7 @@ def test_a_network_that_cannot_fit_is_refused_with_its_size(method, hidden, tmp_
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("method", ["nmf", "jacobi", "bp"])
+@pytest.mark.parametrize("method", ["nmf", "jacobi", "seidel", "bp"])
 def test_the_limit_is_what_is_free(method, monkeypatch):
     config = configured(f"method={method}")
     need = memory.needed_bytes(config, dense(100, 30, 10), 50)

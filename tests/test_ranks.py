@@ -71,7 +71,7 @@ def test_results_do_not_depend_on_the_number_of_ranks(ranks, found):
 
 
 def test_what_is_communicated_does_not_depend_on_the_samples(found):
-    for name in ("jacobi", "bp"):
+    for name in ("jacobi", "seidel", "bp"):
         for when in ("", " most"):
             small, large = (found[2][f"traffic {name} {n}{when}"] for n in (200, 300))
             assert small == large
@@ -80,6 +80,8 @@ def test_what_is_communicated_does_not_depend_on_the_samples(found):
     assert found[2]["traffic bp 200 most"] == found[2]["traffic bp 200"] == [3, weights]
     # And for each layer two norms.
     assert found[2]["traffic jacobi 200"] == [3, weights + 4 * 6]
+    # And, layer after layer, two for the search of all steps but the first layer's.
+    assert found[2]["traffic seidel 200"] == [5, weights + 4 * 6 + 4 * 4]
     assert found[1]["traffic bp 200"] == [0, 0]
 
 

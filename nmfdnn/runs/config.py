@@ -20,6 +20,7 @@ from ..training import (
     BackpropConfig,
     JacobiConfig,
     PretrainingConfig,
+    SeidelConfig,
     SolverConfig,
 )
 from ..training.opponents import (
@@ -49,8 +50,9 @@ class Config:
     Attributes:
         data: which data, see `nmfdnn.data`.
         experiment: name of the recipe, for the record.
-        method: "nmf" (alternating factorizations, layer after layer), "jacobi" (all layers from one
-            forward pass), "bp" (backpropagation), or another family, see `nmfdnn.training.opponents`.
+        method: "nmf" (alternating factorizations, as published), "seidel" and "jacobi" (relaxed, layer after
+            layer or all layers from one forward pass), "bp" (backpropagation), or another family, see
+            `nmfdnn.training.opponents`.
         epochs: passes over the training data, in [0, 10⁹].
         records_per_epoch: evaluations in each epoch, at equal distances, at most one a mini-batch. Each
             gives a row of `metrics.csv` and a checkpoint; those at the end of an epoch go to TensorBoard.
@@ -85,6 +87,7 @@ class Config:
     solver: SolverConfig = field(default_factory=SolverConfig)
     nmf: AlternatingConfig = field(default_factory=AlternatingConfig)
     jacobi: JacobiConfig = field(default_factory=JacobiConfig)
+    seidel: SeidelConfig = field(default_factory=SeidelConfig)
     bp: BackpropConfig = field(default_factory=BackpropConfig)
     dfa: DFAConfig = field(default_factory=DFAConfig)
     signsymmetry: SignSymmetryConfig = field(default_factory=SignSymmetryConfig)

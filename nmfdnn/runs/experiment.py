@@ -23,7 +23,7 @@ from ..model import FORMER, MODEL
 from ..network import Layer, Network, build_layers
 from ..records import MEASURES, command, write_metrics, write_summary
 from ..source import Source
-from ..training import METHODS, Epoch, Start, Trainer, starting_network
+from ..training import METHODS, Epoch, RelaxationConfig, Start, Trainer, starting_network
 from ..training.pretraining import steps
 from . import checkpoint
 from .config import Config
@@ -188,7 +188,7 @@ def _tell_continuation(config: Config, epochs: int, progress: Progress, folder: 
     if config.epochs == epochs:
         return
     schedule = getattr(getattr(config, config.method), "schedule", "constant")
-    if config.method == "jacobi" or schedule != "constant":
+    if isinstance(getattr(config, config.method), RelaxationConfig) or schedule != "constant":
         log.warning(
             "epochs was %d, now %d: from here on the learning rate is what a run of %d epochs has, which is "
             "not what it has had so far; so the result is not that of a run of %d epochs from the start",

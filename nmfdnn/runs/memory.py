@@ -11,7 +11,7 @@ import torch
 
 from ..errors import ConfigError
 from ..network import Layer, rows_at_once
-from ..training import METHODS
+from ..training import METHODS, RelaxationConfig
 from .config import Config
 
 log = logging.getLogger(__name__)
@@ -49,7 +49,8 @@ def needed_bytes(config: Config, layers: Sequence[Layer], samples: int) -> int:
     """A lower bound: copies of the weights, Gram matrices, codes of an evaluation or rows of a batch."""
     spectral = config.solver.method == "svd"  # of the codes themselves, n × k
     rows = [layer.fan_in for layer in layers]
-    if config.method == "jacobi":
+    relaxed = isinstance(getattr(config, config.method), RelaxationConfig)
+    if relaxed:
         grams = 3 * sum(k**2 for k in rows)  # each beside its inverse and a factor
     elif config.method == "nmf" and not spectral:
         grams = 2 * max(k**2 for k in rows[1:])  # one layer at a time
@@ -57,7 +58,7 @@ def needed_bytes(config: Config, layers: Sequence[Layer], samples: int) -> int:
         grams = 0
     widths = [layer.outputs for layer in layers]
     codes = rows_at_once(samples, max(widths)) * sum(widths)
-    if config.method in ("jacobi", "nmf"):  # statistics and least squares need the rows themselves
+    if relaxed or config.method == "nmf":  # statistics and least squares need the rows themselves
         batch = min(samples, getattr(config, config.method).batch_size)
         codes = max(codes, batch * max(layer.positions * layer.fan_in for layer in layers[1:]))
     numbers = METHODS[config.method].copies * parameters(layers, config.network.bias) + grams + codes

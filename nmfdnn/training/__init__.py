@@ -6,6 +6,8 @@ from .common import Epoch, Trainer
 from .jacobi import JacobiConfig, JacobiTrainer
 from .methods import METHODS, Method
 from .pretraining import PretrainedLayer, PretrainingConfig, pretrain
+from .relaxation import RelaxationConfig
+from .seidel import SeidelConfig, SeidelTrainer
 from .start import Start, starting_network
 
 __all__ = [
@@ -20,6 +22,9 @@ __all__ = [
     "Method",
     "PretrainedLayer",
     "PretrainingConfig",
+    "RelaxationConfig",
+    "SeidelConfig",
+    "SeidelTrainer",
     "SolverConfig",
     "Start",
     "Trainer",

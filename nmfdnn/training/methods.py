@@ -11,12 +11,12 @@ import torch
 from ..kernels import kernels
 from ..network import Network
 from ..source import Source
-from . import jacobi
 from .alternating import AlternatingTrainer
 from .backprop import BackpropTrainer
 from .common import Trainer
-from .jacobi import JacobiTrainer
+from .jacobi import JacobiConfig, JacobiTrainer
 from .opponents import OPPONENTS
+from .seidel import SeidelConfig, SeidelTrainer
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,14 @@ METHODS: dict[str, Method] = {
         lambda config, start, source, order: JacobiTrainer(
             start, source, config.jacobi, config.epochs, order, config.records_per_epoch
         ),
-        slower=jacobi.REMEDY,
+        slower=JacobiConfig.slower(),
+        copies=4,
+    ),
+    "seidel": Method(
+        lambda config, start, source, order: SeidelTrainer(
+            start, source, config.seidel, config.epochs, order, config.records_per_epoch
+        ),
+        slower=SeidelConfig.slower(),
         copies=4,
     ),
     "bp": Method(

@@ -28,6 +28,8 @@ from nmfdnn.training import (
     BackpropTrainer,
     JacobiConfig,
     JacobiTrainer,
+    SeidelConfig,
+    SeidelTrainer,
     SolverConfig,
 )
 from nmfdnn.training.optimizers import OPTIMIZERS
@@ -70,6 +72,8 @@ def trainers(method: str, convolution: bool, device: torch.device):
     source, g = Memory(X, labels), torch.Generator().manual_seed(0)
     if method == "jacobi":
         return JacobiTrainer(start, source, JacobiConfig(30), 10, g)
+    if method == "seidel":
+        return SeidelTrainer(start, source, SeidelConfig(30), 10, g)
     if method in OPTIMIZERS:
         return BackpropTrainer(start, source, BackpropConfig(30, method, dropout=0.2, averaging=0.9), 10, g)
     config = AlternatingConfig(30, weight_ridge=1e-2, code_ridge=1e-2)
@@ -77,7 +81,7 @@ def trainers(method: str, convolution: bool, device: torch.device):
 
 
 @pytest.mark.parametrize("convolution", [False, True], ids=["dense", "convolution"])
-@pytest.mark.parametrize("method", ["jacobi", "nmf", *OPTIMIZERS])
+@pytest.mark.parametrize("method", ["jacobi", "seidel", "nmf", *OPTIMIZERS])
 def test_updates_read_nothing(method, convolution, device):
     """Those that refresh statistics and search lines too."""
     trainer = trainers(method, convolution, device)

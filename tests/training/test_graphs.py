@@ -11,14 +11,18 @@ from planted import planted
 from torch import Tensor
 
 from nmfdnn.source import Memory
-from nmfdnn.training import JacobiConfig, JacobiTrainer, graphs
+from nmfdnn.training import JacobiConfig, JacobiTrainer, SeidelConfig, SeidelTrainer, graphs
+
+FORMS = {"jacobi": (JacobiTrainer, JacobiConfig), "seidel": (SeidelTrainer, SeidelConfig)}
+BOTH = pytest.mark.parametrize("form", FORMS)
 
 
-def trainer(device: torch.device | str = "cpu", n: int = 91, weighted: bool = False) -> JacobiTrainer:
+def trainer(form: str, device: torch.device | str = "cpu", n: int = 91, weighted: bool = False) -> Any:
     X, labels, start = planted(n, True, torch.device(device), torch.float64)
     weights = torch.rand(n, 1, generator=torch.Generator().manual_seed(1)).to(X) if weighted else None
     source = Memory(X, labels, weights=weights)
-    return JacobiTrainer(start, source, JacobiConfig(30), 20, torch.Generator().manual_seed(3))
+    kind, config = FORMS[form]
+    return kind(start, source, config(30), 20, torch.Generator().manual_seed(3))
 
 
 def tensors(value: Any) -> Iterator[Tensor]:
@@ -32,13 +36,14 @@ def tensors(value: Any) -> Iterator[Tensor]:
         yield from tensors(list(vars(value).values()))
 
 
-def state(of: JacobiTrainer) -> list[int]:
+def state(of: Any) -> list[int]:
     return [T.data_ptr() for T in tensors([of, *of.metrics])]
 
 
-def test_updates_keep_their_state_in_place(device):
+@BOTH
+def test_updates_keep_their_state_in_place(form, device):
     """Those with new statistics too: a recording goes on reading the same memory."""
-    found = trainer(device)
+    found = trainer(form, device)
     found.epoch()
     before = state(found)
     assert len(before) > 30
@@ -62,9 +67,10 @@ def replaying(calls: list[tuple[int, ...]]) -> Any:
     return record
 
 
-def test_replayed_updates_equal_plain_ones(monkeypatch):
+@BOTH
+def test_replayed_updates_equal_plain_ones(form, monkeypatch):
     """91 samples in batches of 22 and 23: a recording for each size."""
-    plain, replayed = trainer(), trainer()
+    plain, replayed = trainer(form), trainer(form)
     calls: list[tuple[int, ...]] = []
     epochs = [plain.epoch() for _ in range(12)]
     monkeypatch.setattr(graphs, "recordable", lambda device: True)
@@ -80,8 +86,9 @@ def test_replayed_updates_equal_plain_ones(monkeypatch):
     assert replayed.epoch().residuals == plain.epoch().residuals
 
 
-def test_replayed_updates_see_the_weights_of_their_batch(monkeypatch):
-    plain, replayed = trainer(weighted=True), trainer(weighted=True)
+@BOTH
+def test_replayed_updates_see_the_weights_of_their_batch(form, monkeypatch):
+    plain, replayed = trainer(form, weighted=True), trainer(form, weighted=True)
     calls: list[tuple[int, ...]] = []
     for _ in range(12):
         plain.epoch()
@@ -98,7 +105,7 @@ def test_what_cannot_be_recorded_runs_as_it_stands(monkeypatch):
     def fail(*_: Any) -> graphs.Recording:
         raise RuntimeError("operation not permitted when stream is capturing")
 
-    plain, tried = trainer(), trainer()
+    plain, tried = trainer("jacobi"), trainer("jacobi")
     monkeypatch.setattr(graphs, "record", fail)
     monkeypatch.setattr(graphs, "recordable", lambda device: device == torch.device("cpu"))
     several = [tried.epoch for _ in range(5)]

@@ -22,6 +22,8 @@ from nmfdnn.training import (
     JacobiConfig,
     JacobiTrainer,
     PretrainingConfig,
+    SeidelConfig,
+    SeidelTrainer,
     SolverConfig,
     Trainer,
     starting_network,
@@ -74,6 +76,8 @@ def trainer(
         return AlternatingTrainer(start, source, AlternatingConfig(size, **ridges), solve, g)
     if method == "jacobi":
         return JacobiTrainer(start, source, JacobiConfig(size, gram_every=2, **options), epochs, g)
+    if method == "seidel":
+        return SeidelTrainer(start, source, SeidelConfig(size, gram_every=2, **options), epochs, g)
     return BackpropTrainer(start, source, BackpropConfig(size, **options), epochs, g)
 
 
@@ -93,6 +97,8 @@ CASES = [
     ("nmf", {"convolution": True}),
     ("jacobi", {}),
     ("jacobi", {"convolution": True}),
+    ("seidel", {}),
+    ("seidel", {"convolution": True}),
     ("bp", {}),
     ("bp", {"convolution": True, "optimizer": "sgd", "loss": "squared"}),
 ]
@@ -114,7 +120,7 @@ def test_whole_weights_are_repeated_samples_and_those_of_weight_0_are_absent(met
 
 
 @pytest.mark.parametrize("kind", ["classes", "real"])
-@pytest.mark.parametrize("method", ["nmf", "jacobi", "bp"])
+@pytest.mark.parametrize("method", ["nmf", "jacobi", "seidel", "bp"])
 def test_weights_of_one_change_nothing(method, kind):
     X, targets, labels = problem(kind)
     plain = trained(method, X, labels, targets, None, 20)[0].outputs(X)

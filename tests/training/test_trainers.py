@@ -23,6 +23,8 @@ from nmfdnn.training import (
     JacobiConfig,
     JacobiTrainer,
     PretrainingConfig,
+    SeidelConfig,
+    SeidelTrainer,
     SolverConfig,
     Trainer,
     starting_network,
@@ -51,18 +53,22 @@ def backpropagate(
     return BackpropTrainer(start, Memory(X, labels), config, epochs, torch.Generator().manual_seed(seed))
 
 
+RELAXED = {"batch_size": 100, "averaging": 0.8, "output_omega": 0.1, "ridge": 0.1, "input_ridge": 1.0}
+
+
 def jacobi(seed: int = 0, epochs: int = 10, device: Any = "cpu", dtype: Any = torch.float64, **values: Any):
     X, labels, start = planted(N, True, torch.device(device), dtype)
-    config = JacobiConfig(
-        **(
-            {"batch_size": 100, "averaging": 0.8, "output_omega": 0.1, "ridge": 0.1, "input_ridge": 1.0}
-            | values
-        )
-    )
-    return JacobiTrainer(start, Memory(X, labels), config, epochs, torch.Generator().manual_seed(seed))
+    g = torch.Generator().manual_seed(seed)
+    return JacobiTrainer(start, Memory(X, labels), JacobiConfig(**(RELAXED | values)), epochs, g)
 
 
-MAKERS = [alternate, jacobi, backpropagate]
+def seidel(seed: int = 0, epochs: int = 10, device: Any = "cpu", dtype: Any = torch.float64, **values: Any):
+    X, labels, start = planted(N, True, torch.device(device), dtype)
+    g = torch.Generator().manual_seed(seed)
+    return SeidelTrainer(start, Memory(X, labels), SeidelConfig(**(RELAXED | values)), epochs, g)
+
+
+MAKERS = [alternate, jacobi, seidel, backpropagate]
 
 
 @pytest.mark.parametrize(
@@ -102,9 +108,8 @@ def test_one_seed_gives_all_methods_the_same_batches(monkeypatch):
         trainer = make(seed=5)
         trainer.epoch()
         trainer.epoch()
-    first, second, third = seen
-    assert len(first) == 6
-    assert first == second == third
+    assert len(seen[0]) == 6
+    assert all(found == seen[0] for found in seen)
 
 
 @pytest.mark.parametrize("make", MAKERS)
@@ -157,6 +162,7 @@ def same(a: Any, b: Any) -> bool:
         *((make, {}) for make in MAKERS),
         (alternate, {"input_factor": "batch"}),
         (jacobi, {"gram_every": 2}),
+        (seidel, {"gram_every": 2}),
         (backpropagate, {"optimizer": "sgd"}),
     ],
 )
@@ -220,7 +226,12 @@ def test_a_state_does_not_change_when_training_goes_on(make, device):
 
 @pytest.mark.parametrize(
     ("make", "key"),
-    [(alternate, "nmf.batch_size"), (jacobi, "jacobi.batch_size"), (backpropagate, "bp.batch_size")],
+    [
+        (alternate, "nmf.batch_size"),
+        (jacobi, "jacobi.batch_size"),
+        (seidel, "seidel.batch_size"),
+        (backpropagate, "bp.batch_size"),
+    ],
 )
 def test_batch_larger_than_the_data(make: Callable[..., Trainer], key):
     with pytest.raises(ConfigError, match=f"{key} must be at most the {N} training samples, got {N + 1}"):
@@ -231,7 +242,7 @@ def test_batch_larger_than_the_data(make: Callable[..., Trainer], key):
 @pytest.mark.parametrize(
     ("method", "unit"),
     [
-        *((method, unit) for method in ("nmf", "jacobi") for unit in (1e-20, 1e-4, 3.0, 1e20)),
+        *((method, unit) for method in ("nmf", "jacobi", "seidel") for unit in (1e-20, 1e-4, 3.0, 1e20)),
         *(("bp", 4.0**power) for power in (-33, -7, 1, 33)),  # between these, as for another rate
     ],
 )
@@ -248,6 +259,8 @@ def test_the_unit_of_the_data_does_not_change_what_is_learned(method, begin, uni
         trainer: Trainer
         if method == "jacobi":
             trainer = JacobiTrainer(start, source, JacobiConfig(100), 2, g)
+        elif method == "seidel":
+            trainer = SeidelTrainer(start, source, SeidelConfig(100), 2, g)
         elif method == "bp":
             trainer = BackpropTrainer(start, source, BackpropConfig(100, dropout=0.2), 2, g)
         else:
@@ -273,7 +286,7 @@ def test_features_far_from_zero_are_centred_before_they_are_squared(unit, device
     torch.testing.assert_close(far.abs(), plain.abs(), rtol=1e-2, atol=1e-2)
 
 
-@pytest.mark.parametrize("make", [alternate, jacobi])
+@pytest.mark.parametrize("make", [alternate, jacobi, seidel])
 def test_batches_of_one_sample_train(make, dtype):
     trainer = make(dtype=dtype, batch_size=1)
     trainer.epoch()
@@ -287,10 +300,11 @@ def test_constant_inputs_are_named():
         trainer.epoch()
 
 
-def test_statistics_that_cannot_be_inverted_name_keys_of_the_method(monkeypatch):
+@pytest.mark.parametrize("make", [jacobi, seidel])
+def test_statistics_that_cannot_be_inverted_name_keys_of_the_method(make, monkeypatch):
     """What cannot be factored gives NaN, which reaches the weights."""
-    trainer = jacobi()
+    trainer = make()
     monkeypatch.setattr(statistics, "cholesky", lambda G, damping: G * torch.nan)
-    with pytest.raises(ConfigError, match=r"lower jacobi\.omega") as caught:
+    with pytest.raises(ConfigError, match=rf"lower {make.__name__}\.omega") as caught:
         trainer.epoch()
     assert "solver" not in str(caught.value)

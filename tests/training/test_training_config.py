@@ -8,7 +8,14 @@ from typing import Any
 import pytest
 
 from nmfdnn.errors import ConfigError
-from nmfdnn.training import AlternatingConfig, BackpropConfig, JacobiConfig, PretrainingConfig, SolverConfig
+from nmfdnn.training import (
+    AlternatingConfig,
+    BackpropConfig,
+    JacobiConfig,
+    PretrainingConfig,
+    SeidelConfig,
+    SolverConfig,
+)
 from nmfdnn.training.opponents import OPPONENTS
 from nmfdnn.training.optimizers import OPTIMIZERS
 
@@ -33,15 +40,21 @@ CASES: list[tuple[type, str, str, list[Any], str]] = [
     *((AlternatingConfig, "nmf", key, [-1e-9, NAN], "≥ 0") for key in ("weight_ridge", "code_ridge")),
     (AlternatingConfig, "nmf", "input_factor", ["none"], "one of full, batch"),
     (AlternatingConfig, "nmf", "averaging", [1.0, -0.1, NAN], UNIT),
-    *((JacobiConfig, "jacobi", key, [0, -5], "≥ 1") for key in ("batch_size", "gram_every")),
     *(
-        (JacobiConfig, "jacobi", key, [0.0, -1.0, float("inf"), NAN], "> 0")
-        for key in ("omega", "output_omega", "code_damping", "damping")
-    ),
-    *((JacobiConfig, "jacobi", key, [-1e-9, float("inf"), NAN], "≥ 0") for key in ("ridge", "input_ridge")),
-    *(
-        (JacobiConfig, "jacobi", key, [1.0, -0.1, NAN], UNIT)
-        for key in ("input_delta", "gram_memory", "averaging")
+        case
+        for form in (JacobiConfig, SeidelConfig)
+        for case in (
+            *((form, form.name, key, [0, -5], "≥ 1") for key in ("batch_size", "gram_every")),
+            *(
+                (form, form.name, key, [0.0, -1.0, float("inf"), NAN], "> 0")
+                for key in ("omega", "output_omega", "code_damping", "damping")
+            ),
+            *((form, form.name, key, [-1e-9, float("inf"), NAN], "≥ 0") for key in ("ridge", "input_ridge")),
+            *(
+                (form, form.name, key, [1.0, -0.1, NAN], UNIT)
+                for key in ("input_delta", "gram_memory", "averaging")
+            ),
+        )
     ),
     (BackpropConfig, "bp", "batch_size", [0, -5], "≥ 1"),
     (BackpropConfig, "bp", "optimizer", ["lion"], f"one of {', '.join(OPTIMIZERS)}"),
