@@ -91,6 +91,7 @@ def main() -> None:
     parser.add_argument("--data", default="fashion_mnist", choices=[*SCHEMAS])
     parser.add_argument("--samples", type=int, default=5000)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--methods", nargs="+", default=["jacobi", "nmf"], help="beside bp")
     parser.add_argument("--profile", metavar="METHOD")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
@@ -103,6 +104,7 @@ def main() -> None:
             trainer.epoch()
         print(profile.key_averages().table(sort_by="self_cpu_time_total", row_limit=25))
         return
+    made = {name: made[name] for name in ("bp", *arguments.methods)}
     found: dict[str, list[float]] = {name: [] for name in made}
     for trainer in made.values():
         trainer.epoch()  # a warm-up, and statistics that are made once
