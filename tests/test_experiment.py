@@ -14,7 +14,7 @@ from nmfdnn.model import load as load_model
 from nmfdnn.records import read_metrics, read_summary
 from nmfdnn.runs import checkpoint, experiment
 from nmfdnn.runs.experiment import prepare, run
-from nmfdnn.runs.tracking import EVENTS
+from nmfdnn.runs.tracking import EVENTS, read_pictures
 from nmfdnn.training import METHODS, AlternatingTrainer
 
 BP = ["method=bp", "bp.dropout=0.2", "bp.batch_size=32", "network.start=he", "bp.learning_rate=0.01"]
@@ -54,6 +54,20 @@ def test_what_a_run_leaves(method, tmp_path):
     for part in ("train", "validation", "test"):
         assert summary[f"{part}_error"] == best[f"{part}_error"]
     assert (tmp_path / EVENTS).stat().st_size > 0
+
+
+@pytest.mark.parametrize("start", ["pretrained", "he"])
+def test_a_convolutional_run_shows_the_parts_of_patches_that_it_starts_from(start, tmp_path):
+    settings = [
+        *("experiment=conv", "data=digits", "data.train_samples=200", "epochs=2", f"network.start={start}"),
+        "network.convolution=[{channels:6,kernel:3,padding:1,pool:2},{channels:8,kernel:3}]",
+        *("pretraining.outer_iterations=4", "pretraining.nmf_iterations=5", "pretraining.lsq_iterations=5"),
+    ]
+    summary = run(configured(*settings), tmp_path)
+    assert summary["layers"] == [64, 8 * 8 * 6, 2 * 2 * 8, 10]
+    assert summary["test_error"] < 60
+    parts = {"images/nmf_parts", "images/reconstructions"}
+    assert parts & set(read_pictures(tmp_path)) == (parts if start == "pretrained" else set())
 
 
 def test_without_validation_the_last_weights_are_kept(tmp_path):

@@ -287,7 +287,9 @@ class Pooled(Layer):
         squares = squares.expand(-1, -1, self.size, -1, self.size, -1)
         whole = squares.reshape(-1, high * self.size, wide * self.size, self.channels)
         rest = (0, 0, 0, self.width - wide * self.size, 0, self.height - high * self.size)
-        return functional.pad(whole, rest).reshape(-1, self.inputs)
+        if any(rest):  # else a padding by nothing would be a copy
+            whole = functional.pad(whole, rest)
+        return whole.reshape(-1, self.inputs)
 
 
 def from_state(state: dict[str, Any]) -> Layer:
