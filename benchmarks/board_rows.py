@@ -200,7 +200,7 @@ ROWS = (
         ),
         (
             "bp.learning_rate=0.3 bp.loss=latent bp.momentum=0 bp.dropout=0",
-            "bp.learning_rate=0.3 bp.loss=latent bp.momentum=0 bp.dropout=0 bp.damping=0.1",
+            "bp.learning_rate=0.1",
         ),
         6,
         250,
