@@ -75,6 +75,7 @@ class Done:
         memory: peak of its process, MB, where that had no other run.
         parameters: numbers that are trained.
         failed: why, or "".
+        start: seconds of the start of the network before that, of runs for the clock.
     """
 
     job: Job
@@ -83,6 +84,7 @@ class Done:
     memory: float | None
     parameters: int
     failed: str = ""
+    start: float | None = None
 
     @property
     def error(self) -> float:
@@ -180,13 +182,14 @@ def run(job: Job, data: Data, out: Path) -> Done:
         return Done(job, (), (), None, 0, failed=f"{type(error).__name__}: {error}"[:200])
     rows = read_metrics(folder)
     part = "validation_error" if job.stage == "tune" else "test_error"
-    memory = trained.summary["peak_memory_mb"] if job.stage == "clock" else None
+    alone = job.stage == "clock"
     done = Done(
         job,
         tuple(round(row[part] or 0.0, 4) for row in rows),
         tuple(round(row["train_seconds"] or 0.0, 3) for row in rows),
-        memory,
+        trained.summary["peak_memory_mb"] if alone else None,
         trained.summary["parameters"],
+        start=round(trained.summary["pretrain_seconds"], 3) if alone else None,
     )
     shutil.rmtree(folder)  # its checkpoints are large
     return done
@@ -258,7 +261,7 @@ def sensitivity(record: Record, data: Data, row: Row) -> str:
 def table(record: Record, data: Data) -> list[str]:
     """Markdown: a line for each row, in the order of their errors."""
     seconds = [f"CPU s to {error:g} %" for error in data.errors]
-    heads = ["method", "test error, %", "seeds", "epochs", "CPU s", *seconds, "CPU s per epoch", "peak MB"]
+    heads = ["method", "test error, %", "seeds", "epochs", "CPU s", *seconds, "per epoch", "start", "peak MB"]
     heads += ["held, MB", "tuned"]
     lines = [_line(heads), "|---" * len(heads) + "|"]
     found = [(row, final_runs(record, data, row)) for row in ROWS]
@@ -271,12 +274,13 @@ def table(record: Record, data: Data) -> list[str]:
         per_epoch = None if timed is None or timed.failed else statistics.median(_steps(timed.seconds))
         cells = [
             f"`{row.name}`",
-            _spread([done.error for done in runs]),
+            _spread([done.error for done in runs], without="diverged"),
             str(len(runs)),
             settings(runs[0].job.overrides)["epochs"],
-            _spread([done.seconds[-1] for done in runs if not done.failed], ".1f"),
+            _spread([None if done.failed else done.seconds[-1] for done in runs], ".1f"),
             *(_spread([done.seconds_to(error) for done in runs], ".1f") for error in data.errors),
             MISSING if per_epoch is None else f"{per_epoch:.2f}",
+            MISSING if timed is None or timed.start is None else f"{timed.start:.2f}",
             MISSING if timed is None or timed.memory is None else f"{timed.memory:.0f}",
             _held(data, row, runs[0].job),
             str(len(tuned(data, row))),
@@ -316,13 +320,15 @@ def _middle(values: Sequence[float]) -> float:
     return statistics.median(values) if values else math.inf
 
 
-def _spread(values: Sequence[float | None], form: str = ".2f") -> str:
-    """Median (range); not reached where more than half were not."""
+def _spread(values: Sequence[float | None], form: str = ".2f", without: str = "never") -> str:
+    """Median (range); infinite is None, in words `without`."""
     found = sorted(math.inf if value is None else value for value in values)
-    if not found or statistics.median_high(found) == math.inf:
-        return "–"
-    most = f"{found[-1]:{form}}" if found[-1] < math.inf else "never"
-    return f"{statistics.median(found):{form}} ({found[0]:{form}} – {most})"
+    texts = [f"{value:{form}}" if value < math.inf else without for value in found]
+    if texts[0] == without:
+        return without
+    middle = statistics.median(found)
+    median = f"{middle:{form}}" if middle < math.inf else without
+    return f"{median} ({texts[0]} – {texts[-1]})"
 
 
 def draw(record: Record) -> Figure:

@@ -159,7 +159,7 @@ ROWS = (
             "bp.learning_rate=3e-2",
             "bp.learning_rate=1e-2 bp.label_smoothing=0.1",
         ),
-        ("bp.learning_rate=3e-3 bp.batch_size=500", "bp.learning_rate=1e-3 bp.batch_size=500"),
+        ("bp.learning_rate=3e-3 bp.batch_size=500", "bp.learning_rate=1e-2 bp.batch_size=500"),
         8,
         250,
     ),
@@ -193,8 +193,8 @@ ROWS = (
         "foof",
         TRICKS,
         (
+            "bp.learning_rate=0.1 bp.loss=latent bp.momentum=0 bp.dropout=0",
             "bp.learning_rate=0.3 bp.loss=latent bp.momentum=0 bp.dropout=0",
-            "bp.learning_rate=1 bp.loss=latent bp.momentum=0 bp.dropout=0",
             "bp.learning_rate=0.1",
             "bp.learning_rate=0.03",
         ),
