@@ -130,16 +130,18 @@ def table(record: board.Record, data: Data, seeds: list[int]) -> list[str]:
     plain = next(variant for variant in VARIANTS if variant.overrides == JACOBI and not variant.change)
     lines = ["| variant | validation error, % | mean beside `jacobi`'s | CPU s |", "|---|---|---|---|"]
     for variant in VARIANTS:
-        pairs = [(record.done.get(job_of(v, data, seed)) for v in (variant, plain)) for seed in seeds]
-        both = [(one, own) for one, own in pairs if one is not None and own is not None]
+        found, own_runs = (
+            [record.done.get(job_of(v, data, seed)) for seed in seeds] for v in (variant, plain)
+        )
+        both = [(one, own) for one, own in zip(found, own_runs, strict=True) if one and own]
         if not both:
             lines.append(f"| {variant.name} | {board.MISSING} | | |")
             continue
-        differences = [one.error - own.error for one, own in both]
-        mean = statistics.fmean(differences)
+        differences = [one.error - own.error for one, own in both if not one.failed]
+        mean = f"{statistics.fmean(differences):+.2f}" if len(differences) == len(both) else ""
         seconds = [one.seconds[-1] for one, _ in both if not one.failed]
         text = spread([one.error for one, _ in both], "diverged")
-        lines.append(f"| {variant.name} | {text} | {mean:+.2f} | {spread(seconds, 'diverged', '.1f')} |")
+        lines.append(f"| {variant.name} | {text} | {mean} | {spread(seconds, 'diverged', '.1f')} |")
     return lines
 
 

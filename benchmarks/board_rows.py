@@ -194,7 +194,7 @@ ROWS = (
         TRICKS,
         (
             "bp.learning_rate=0.1 bp.loss=latent bp.momentum=0 bp.dropout=0",
-            "bp.learning_rate=0.3 bp.loss=latent bp.momentum=0 bp.dropout=0",
+            "bp.learning_rate=0.2 bp.loss=latent bp.momentum=0 bp.dropout=0",
             "bp.learning_rate=0.1",
             "bp.learning_rate=0.03",
         ),

@@ -164,3 +164,20 @@ def test_a_change_of_the_trainer_acts_while_it_lasts(change, unchanged, tmp_path
     assert first_weights(tmp_path, change) != unchanged
     after = [dict(vars(place)) if isinstance(place, type) else dict(place) for place in places]
     assert before == after
+
+
+def test_the_ablation_s_table_compares_seed_by_seed(tmp_path):
+    plain = next(v for v in ablation.VARIANTS if v.overrides == ablation.JACOBI and not v.change)
+    other, lost = (v for v in ablation.VARIANTS if v.change in ("share", "trust"))
+    errors = {plain: (2.0, 3.0, 5.0), other: (3.0, 5.0, 5.0)}
+    found = [
+        done(ablation.job_of(v, DIGITS, seed), 90, error)
+        for v, values in errors.items()
+        for seed, error in enumerate(values, start=1)
+    ]
+    found += [done(ablation.job_of(lost, DIGITS, seed), failed="diverged") for seed in (1, 2, 3)]
+    lines = ablation.table(record_of(tmp_path, *found), DIGITS, [1, 2, 3])
+    starts = {line.split(" | ")[0].lstrip("| "): line.split(" | ")[1:3] for line in lines}
+    assert starts[plain.name] == ["3.00 (2.00 – 5.00)", "+0.00"]
+    assert starts[other.name] == ["5.00 (3.00 – 5.00)", "+1.00"]
+    assert starts[lost.name] == ["3 of 3 diverged", ""]
