@@ -126,9 +126,9 @@ ROWS = (
         TRICKS,
         (
             "bp.learning_rate=1e-3 bp.whiten=true",
-            "bp.learning_rate=3e-3 bp.whiten=true",
             "bp.learning_rate=3e-3 bp.whiten=false",
-            "bp.learning_rate=3e-3 bp.whiten=true bp.label_smoothing=0.1",
+            "bp.learning_rate=1e-3 bp.whiten=false",
+            "bp.learning_rate=3e-3 bp.whiten=false bp.label_smoothing=0.1",
         ),
         (
             "bp.learning_rate=1e-3 bp.whiten=true bp.label_smoothing=0.1",
