@@ -345,12 +345,14 @@ def draw(record: Record) -> Figure:
             own = row.name in ("jacobi", "nmf")
             color = "C3" if own else "C0" if row.base.startswith(f"{BP} bp.") else "C7"
             axis.errorbar(x, y, [[y - min(errors)], [max(errors) - y]], fmt="o", color=color, capsize=2)
-            axis.annotate(
-                row.name, (x, y), (5, 4), textcoords="offset points", weight="bold" if own else "normal"
-            )
+            lost = len(final_runs(record, data, row)) - len(runs)
+            name = f"{row.name} ({lost} diverged)" if lost else row.name
+            weight = "bold" if own else "normal"
+            axis.annotate(name, (x, y), (5, 4), textcoords="offset points", weight=weight)
         axis.set(xscale="log", yscale="log", title=data.name, xlabel="CPU seconds of training")
-        axis.yaxis.set_major_formatter("{x:g}")
-        axis.yaxis.set_minor_formatter("{x:g}")
+        for one in (axis.xaxis, axis.yaxis):
+            one.set_major_formatter("{x:g}")
+            one.set_minor_formatter("{x:g}")
         axis.grid(alpha=0.3, which="both")
     figure.supylabel("test error, %")
     return figure
