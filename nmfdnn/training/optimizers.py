@@ -6,8 +6,7 @@ bias its last row; G the gradient by W of the loss per sample. Sums over samples
 
 from __future__ import annotations
 
-from collections import ChainMap
-from collections.abc import MutableMapping, Sequence
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 import torch
@@ -107,9 +106,9 @@ class MuonAndAdam:
         return [*self.muon.param_groups, *self.adam.param_groups]
 
     @property
-    def state(self) -> MutableMapping[Tensor, Any]:
+    def state(self) -> dict[Tensor, Any]:
         """Moments of both."""
-        return ChainMap(self.muon.state, self.adam.state)
+        return {**self.muon.state, **self.adam.state}
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Forget the gradients of the weights."""

@@ -19,6 +19,7 @@ from nmfdnn.network import ConvolutionConfig, Network, NetworkConfig, build_laye
 from nmfdnn.source import Memory
 from nmfdnn.targets import Classes, RealValues
 from nmfdnn.training import BackpropConfig, BackpropTrainer
+from nmfdnn.training.backprop import FORGET_EVERY
 from nmfdnn.training.optimizers import OPTIMIZERS
 
 DAMPING = 0.3
@@ -161,11 +162,12 @@ def form(values: dict[str, Any], **others: Any) -> BackpropTrainer:
 
 @pytest.mark.parametrize("values", FORMS, ids=str)
 def test_every_form_continues_where_it_stopped(values):
-    """From what a file holds, to the last bit."""
+    """From what a file holds, to the last bit, also after moments that are too small were forgotten."""
     whole, first, second = (form(values) for _ in range(3))
-    for _ in range(5):
+    before = FORGET_EVERY // 5 + 1
+    for _ in range(before + 2):
         whole.epoch()
-    for _ in range(3):
+    for _ in range(before):
         first.epoch()
     file = io.BytesIO()
     torch.save(first.state(), file)
