@@ -202,6 +202,7 @@ def test_a_run_leaves_one_file_with_all_that_predicting_needs(tmp_path, monkeypa
     monkeypatch.setattr("torch.load", None)  # nor is anything unpickled
     model, X = nmfdnn.load(alone), np.random.default_rng(0).random((4, 12))
     assert model.predict_proba(X).shape == (4, 3)
+    np.testing.assert_array_equal(nmfdnn.load(tmp_path).predict_proba(X), model.predict_proba(X))
     assert model.information["configuration"] == text_of(*TINY)
     assert model.information["versions"]["nmfdnn"] == nmfdnn.__version__
     with safetensors.safe_open(alone, framework="numpy") as file:  # any reader finds this

@@ -112,6 +112,9 @@ def test_columns_of_a_table_are_known_by_their_names(folder, tmp_path, command):
     np.testing.assert_allclose(model.decision_function(mixed), expected, atol=1e-5)
     with pytest.raises(DataError, match="trained on columns that are not there: b; give the columns names"):
         model.predict(table[["a", "kind"]])
+    flags = table[["a"]].assign(b=[True, False] * 3)  # side by side pandas makes objects of them
+    found = model.decision_function(flags)
+    np.testing.assert_array_equal(found, model.decision_function(flags.to_numpy(float)))
     unnamed = pandas.DataFrame(table[["a", "b"]].to_numpy())
     np.testing.assert_array_equal(model.decision_function(unnamed), expected)
 
