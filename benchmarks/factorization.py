@@ -6,9 +6,9 @@ What was measured for a row and a start lies in OUT and is not measured again, s
 on. All methods start from the same random factors, in float32, and take turns, so that a change of the
 machine's load meets all. The clock (CPU time on one thread, else wall time) stands still while the objective
 is taken from outside. Peers that are not installed are left out: `pip install --no-deps torchnmf nmf-torch
-tensorly nimfa`. On sparse data only those are asked that do not make them dense. RcppML is asked where Rscript
-and it are installed (`apt install r-cran-rcppml`): by rcppml.R, in float64 and from its own random start, because
-it takes no other, with R's own clock. Rows of many numbers leave out the peers that are far behind on others.
+tensorly nimfa`. On sparse data only those are asked that do not make them dense. RcppML, where R has it (`apt
+install r-cran-rcppml`), runs by rcppml.R in float64 from a random start of its own, as it takes no other,
+against R's own clock. Large rows leave out the peers that are far behind on others.
 """
 
 from __future__ import annotations
@@ -207,9 +207,7 @@ def ours(function: Callable[..., object], budget: float, check: int = 5, **setti
     return curve
 
 
-def race(
-    A: Any, rank: int, seed: int, budget: float, without: tuple[str, ...] = ()
-) -> dict[str, Curve]:
+def race(A: Any, rank: int, seed: int, budget: float, without: tuple[str, ...] = ()) -> dict[str, Curve]:
     """All methods but those `without`, from one random start (RcppML from its own)."""
     g = torch.Generator().manual_seed(seed)
     n, m = A.shape
@@ -474,7 +472,8 @@ def measured(folder: Path, name: str, row: Row, options: argparse.Namespace) -> 
     A = row.data()
     for seed, place in missing:
         found: dict[str, Any] = {"row": name, "curves": row.run(A, row.rank, seed, row.budget)}
-        found["ceiling"] = share(A, row.rank) if row.show is table and row.run is not online and seed == 0 else ""
+        told = seed == 0 and row.show is table and row.run is not online
+        found["ceiling"] = share(A, row.rank) if told else ""
         place.write_text(json.dumps(found))
         print(f"{name}, start {seed}: measured", file=sys.stderr, flush=True)
 
