@@ -34,6 +34,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import scipy.sparse
 import torch
+from matplotlib.ticker import NullFormatter
 from sklearn.decomposition import MiniBatchNMF, non_negative_factorization
 from torch import Tensor
 
@@ -445,6 +446,7 @@ def draw(folder: Path, curves: dict[str, dict[str, Curve]]) -> None:
             panel.loglog(seconds, np.array(values) / best - 1 + 1e-5, style, label=method, linewidth=1)
         panel.set_title(name, fontsize=8)
         panel.set_xlabel("seconds")
+        panel.xaxis.set_minor_formatter(NullFormatter())
         panel.legend(fontsize=5)
     for panel in panels.flat[len(curves) :]:
         panel.axis("off")

@@ -37,7 +37,7 @@ class Penalty:
     def __post_init__(self) -> None:
         for key in ("l1", "l2"):
             value = getattr(self, key)
-            good = isinstance(value, Real) and 0 <= value < math.inf
+            good = isinstance(value, Real) and 0 <= float(value) < math.inf
             require(good, key, "finite and ≥ 0", value)
 
     def __bool__(self) -> bool:
