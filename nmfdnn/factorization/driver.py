@@ -47,10 +47,11 @@ class Stopping:
         max_iterations: upper bound on the iterations, ≥ 0.
         tolerance: stop when the objective has fallen by no more than this fraction of ½‖A‖² since the last
             check, to the least so far; elsewhere than with squares see `Objective.size`. A rise stops
-            nothing, unless it is rounding: ½ε‖A‖‖R‖ for the residual R. 0 runs all iterations.
+            nothing, unless it is rounding: ½ε‖A‖(‖R‖ + ε‖A‖) for the residual R. 0 runs all iterations.
         check_every: iterations between two evaluations of the objective (each costs about one iteration and,
             on CUDA, one synchronisation), ≥ 1.
-        callback: called as callback(iteration, Pair(Z, W), objective) at every check; returning True stops.
+        callback: called as callback(iteration, Pair(Z, W), objective) at every check, with a pair of its own,
+            into which it may write; returning True stops.
     """
 
     max_iterations: int = 200
@@ -155,13 +156,16 @@ def iterate(
             break
         done += block
         values.append(value)
-        rounding = max(floor, eps * (math.sqrt(size * value) if watched.beta == 2 else size))
+        near = math.sqrt(size * value) + eps * size if watched.beta == 2 else size
+        rounding = max(floor, eps * near)
         settled = value <= least + rounding and -rounding <= values[-2] - value <= stopping.tolerance * size
         if value <= least:
             least, best, seen = value, pair, done
-        if stopping.callback is not None and stopping.callback(done, units.outer(pair), user(value)):
-            ended = "callback"
-            break
+        if stopping.callback is not None:
+            mine = units.outer(Pair(pair.Z.clone(), pair.W.clone()))
+            if stopping.callback(done, mine, user(value)):
+                ended = "callback"
+                break
         if stopping.tolerance > 0 and settled:
             ended = "converged"
             break

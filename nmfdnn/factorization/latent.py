@@ -51,15 +51,15 @@ class LatentDescent:
     def __init__(self, A: Tensor, bias: bool, how: Latent) -> None:
         self.A, self.bias, self.how = A, bias, how
         # Matrices of the size of A that serve every step: new ones would cost more than their products.
-        self.V, self.T, self.goal = torch.empty_like(A), torch.empty_like(A), A.relu()
-        self.zero = A <= 0
-        self.below = torch.empty_like(self.zero)
+        self.V, self.T = torch.empty_like(A), torch.empty_like(A)
+        self.least, self.most = latent_bounds(A)
 
-    def end(self, pair: Pair, plain: Tensor) -> Pair:
+    def end(self, pair: Pair, plain: Tensor | bool) -> Pair:
         """A step towards the latent targets."""
         V = self._fit(*pair)
-        below = torch.le(V, 0, out=self.below).logical_and_(self.zero | plain)
-        T = torch.where(below, V, self.goal, out=self.T)
+        T = torch.clamp(V, self.least, self.most, out=self.T)
+        if plain is not False:
+            T = torch.where((V <= 0) & plain, V, T, out=T)
         W = improved_weights(T, pair, self.bias)
         if self.how.nonnegative:
             return Pair(exact_code_step(T, pair.Z, W, sweeps=self.how.sweeps), W)
@@ -72,6 +72,12 @@ class LatentDescent:
     def _fit(self, Z: Tensor, W: Tensor) -> Tensor:
         W, b = split_bias(W, Z.shape[1])
         return torch.mm(Z, W, out=self.V) if b is None else torch.addmm(b, Z, W, out=self.V)
+
+
+def latent_bounds(A: Tensor) -> tuple[Tensor, Tensor]:
+    """The least and the most that a latent target can be: A where A > 0, −∞ and 0 elsewhere."""
+    # Targets are ẐW between these: on the CPU a choice by a mask costs more than a product.
+    return A.masked_fill(A <= 0, -torch.inf), A.relu()
 
 
 def free_codes(T: Tensor, Z: Tensor, W: Tensor) -> Tensor:

@@ -12,6 +12,7 @@ from torch import Tensor
 from ..errors import require
 from .driver import Result, Stopping, iterate
 from .inputs import Pair, Units, check_matrix, unit
+from .latent import latent_bounds
 from .semi_nmf import affine, exact_code_step
 
 
@@ -63,7 +64,7 @@ class _Codes:
     """An iteration for all rows; what it returns are the best codes of each row so far."""
 
     def __init__(self, A: Tensor, start: Pair) -> None:
-        self.A, self.goal, self.unmet = A, A.relu(), A > 0
+        self.A, self.bounds = A, latent_bounds(A)
         self.Z = self.beyond = self.best = start.Z
         V = affine(*start)
         self.least, self.bound = _squares(V.relu() - A), _squares(self._latent(V) - V)
@@ -80,7 +81,7 @@ class _Codes:
         return Pair(self.best, pair.W)
 
     def _latent(self, V: Tensor) -> Tensor:
-        return torch.where((V > 0) | self.unmet, self.goal, V)
+        return V.clamp(*self.bounds)
 
 
 def _squares(R: Tensor) -> Tensor:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any
 
 import torch
@@ -35,7 +36,9 @@ class Penalty:
 
     def __post_init__(self) -> None:
         for key in ("l1", "l2"):
-            require(0 <= getattr(self, key) < math.inf, key, "finite and ≥ 0", getattr(self, key))
+            value = getattr(self, key)
+            good = isinstance(value, Real) and 0 <= float(value) < math.inf
+            require(good, key, "finite and ≥ 0", value)
 
     def __bool__(self) -> bool:
         """Whether it says anything."""

@@ -149,6 +149,20 @@ def test_divergence_inside_a_block_loses_nothing(check_every, device):
 
 
 @pytest.mark.parametrize("function", FUNCTIONS)
+def test_a_callback_may_write_into_its_pair(function):
+    def write(iteration, pair, value):
+        pair.Z.zero_()
+        pair.W.zero_()
+
+    A = HALF / 2  # whose unit is 1, so that nothing is converted for the callback
+    plain = function(A, 4, stopping=Stopping(20, 0, 5))
+    written = function(A, 4, stopping=Stopping(20, 0, 5, write))
+    assert written.objective == plain.objective
+    assert torch.equal(written.Z, plain.Z)
+    assert torch.equal(written.W, plain.W)
+
+
+@pytest.mark.parametrize("function", FUNCTIONS)
 def test_the_history_belongs_to_the_factors(function, device, dtype):
     A = torch.rand(20, 9, generator=torch.Generator().manual_seed(1), dtype=dtype).to(device)
     extra = {} if function is nonlinear_semi_nmf else {"start": "random"}

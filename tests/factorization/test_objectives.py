@@ -573,7 +573,7 @@ def test_the_remedy_for_a_penalty_on_one_factor_works():
     nmf(ONES, 2, penalty=(Penalty(l1=0.01), Penalty(l2=0.01)), stopping=FEW)
 
 
-@pytest.mark.parametrize("settings", [{"l1": -1}, {"l2": math.inf}, {"l1": math.nan}])
+@pytest.mark.parametrize("settings", [{"l1": -1}, {"l2": math.inf}, {"l1": math.nan}, {"l1": "a"}])
 def test_penalties_that_are_refused(settings):
     with pytest.raises(ConfigError, match=r"l[12] must be finite and ≥ 0"):
         Penalty(**settings)
