@@ -342,7 +342,7 @@ def draw(record: Record) -> Figure:
                 continue
             errors = [done.error for done in runs]
             x, y = statistics.median(done.seconds[-1] for done in runs), statistics.median(errors)
-            own = row.name in ("jacobi", "nmf")
+            own = row.name in ("jacobi", "seidel", "nmf")
             color = "C3" if own else "C0" if row.base.startswith(f"{BP} bp.") else "C7"
             axis.errorbar(x, y, [[y - min(errors)], [max(errors) - y]], fmt="o", color=color, capsize=2)
             lost = len(final_runs(record, data, row)) - len(runs)

@@ -109,8 +109,17 @@ ROWS = (
         (250, 250),
     ),
     Row(
+        "seidel",
+        "experiment=best method=seidel",
+        ("", "seidel.batch_size=100", "seidel.input_ridge=0.1", "seidel.input_ridge=1"),
+        ("", "seidel.damping=1"),
+        6,
+        (250, 250),
+    ),
+    Row(
         "nmf",
-        "experiment=fashion_mnist",
+        "experiment=fashion_mnist method=nmf solver.method=svd solver.hidden_delta=1e-14"
+        " nmf.output_iterations=3 nmf.weight_ridge=4e-4 nmf.averaging=0.9",
         (
             "nmf.batch_size=1000 nmf.weight_ridge=1e-2",
             "nmf.batch_size=1000",

@@ -230,14 +230,14 @@ class NMFNetworkClassifier(ClassifierMixin, NetworkEstimator):
 
     Args:
         hidden_layer_sizes: widths of the hidden layers.
-        method: "jacobi" (all layers from one forward pass), "nmf" (layer after layer) or "bp"
-            (backpropagation).
+        method: "jacobi" (all layers from one forward pass), "seidel" (layer after layer), "nmf" (the same
+            as published) or "bp" (backpropagation).
         max_epochs: passes over the samples.
         batch_size: samples in a mini-batch; "auto" is a tenth of all, from 20 to 250.
         start: of the hidden layers: "he", "uniform" or "pretrained" (stacked NMF autoencoders); None is the
             method's.
         standardize: "auto", "standard" (mean 0, standard deviation 1), "minmax" or "none".
-        options: the method's own parameters by name, see `nmfdnn.training`: `JacobiConfig`,
+        options: the method's own parameters by name, see `nmfdnn.training`: `JacobiConfig`, `SeidelConfig`,
             `AlternatingConfig`, `BackpropConfig`.
         validation_fraction: share of the samples that is held out: of all epochs the weights with the lowest
             error there are kept. 0 trains on all and keeps the last weights, which is better for few samples.
@@ -384,14 +384,14 @@ class NMFNetworkRegressor(RegressorMixin, NetworkEstimator):
 
     Args:
         hidden_layer_sizes: widths of the hidden layers.
-        method: "jacobi" (all layers from one forward pass), "nmf" (layer after layer) or "bp"
-            (backpropagation).
+        method: "jacobi" (all layers from one forward pass), "seidel" (layer after layer), "nmf" (the same
+            as published) or "bp" (backpropagation).
         max_epochs: passes over the samples.
         batch_size: samples in a mini-batch; "auto" is a tenth of all, from 20 to 250.
         start: of the hidden layers: "he", "uniform" or "pretrained" (stacked NMF autoencoders); None is the
             method's.
         standardize: of the features: "auto", "standard" (mean 0, standard deviation 1), "minmax" or "none".
-        options: the method's own parameters by name, see `nmfdnn.training`: `JacobiConfig`,
+        options: the method's own parameters by name, see `nmfdnn.training`: `JacobiConfig`, `SeidelConfig`,
             `AlternatingConfig`, `BackpropConfig`.
         validation_fraction: share of the samples that is held out: of all epochs the weights with the lowest
             error there are kept. 0 trains on all and keeps the last weights, which is better for few samples.

@@ -16,6 +16,7 @@ from ..training import (
     BackpropConfig,
     JacobiConfig,
     PretrainingConfig,
+    SeidelConfig,
     SolverConfig,
 )
 
@@ -37,13 +38,11 @@ class Recipe:
     solver: SolverConfig
 
 
+_DAMPED = SolverConfig("cholesky", hidden_delta=1e-2)
+
 RECIPES = {
-    "jacobi": Recipe(
-        JacobiConfig(ridge=0.3, input_ridge=1.0),
-        "he",
-        "least_squares",
-        SolverConfig("cholesky", hidden_delta=1e-2),
-    ),
+    "jacobi": Recipe(JacobiConfig(ridge=0.3, input_ridge=1.0), "he", "least_squares", _DAMPED),
+    "seidel": Recipe(SeidelConfig(ridge=0.3, input_ridge=1.0), "he", "least_squares", _DAMPED),
     "nmf": Recipe(
         AlternatingConfig(output_iterations=3, weight_steps=3, weight_ridge=1e-2, averaging=0.9),
         "pretrained",
@@ -52,7 +51,8 @@ RECIPES = {
     ),
     "bp": Recipe(BackpropConfig(learning_rate=3e-3), "he", "random", SolverConfig("cholesky")),
 }
-"""Those of "jacobi" were chosen on tables, see benchmarks/README.md; the others are about the runner's."""
+"""Those of "jacobi" were chosen on tables, see benchmarks/README.md, and serve "seidel", too; the others are
+about the runner's."""
 
 PRETRAINING = PretrainingConfig(outer_iterations=5, nmf_iterations=10, lsq_iterations=10)
 

@@ -170,7 +170,7 @@ def test_class_weights_move_the_boundary():
         classifier(class_weight={"none of them": 2}).fit(X, named)
 
 
-@pytest.mark.parametrize("method", ["jacobi", "bp"])
+@pytest.mark.parametrize("method", ["jacobi", "seidel", "bp"])
 def test_weights_are_repetitions(method, diabetes):
     X, X_test, y, _ = diabetes
     X, y = X[:60], y[:60]
@@ -218,8 +218,8 @@ def test_partial_fit_goes_on():
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"method": "adam"}, "method must be one of jacobi, nmf, bp, got 'adam'"),
-        ({"method": "dfa"}, "method must be one of jacobi, nmf, bp, got 'dfa'"),
+        ({"method": "adam"}, "method must be one of jacobi, seidel, nmf, bp, got 'adam'"),
+        ({"method": "dfa"}, "method must be one of jacobi, seidel, nmf, bp, got 'dfa'"),
         ({"options": {"rate": 1}}, r"options of method='jacobi' are omega, .*; got 'rate'"),
         ({"options": {"omega": -1.0}}, r"jacobi\.omega must be > 0"),
         ({"hidden_layer_sizes": ()}, "hidden_layer_sizes must be at least one width"),

@@ -711,7 +711,7 @@ def test_real_values_are_learnt(method):
 @pytest.mark.parametrize("method", [name for name in OPPONENTS if name not in REAL])
 def test_real_values_are_refused_where_there_must_be_classes(method):
     with pytest.raises(
-        ConfigError, match=rf"method={method} is for classes.*choose method=jacobi, nmf or bp"
+        ConfigError, match=rf"method={method} is for classes.*choose method=jacobi, seidel, nmf or bp"
     ):
         make(method, targets="real")
 

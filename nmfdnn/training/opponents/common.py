@@ -204,7 +204,7 @@ def require_dense(layers: Sequence[Layer], name: str) -> None:
     if not all(isinstance(layer, Dense) for layer in layers):
         raise ConfigError(
             f"method={name} is for fully connected layers: leave network.convolution empty, "
-            "or choose method=jacobi, nmf or bp"
+            "or choose method=jacobi, seidel, nmf or bp"
         )
 
 
@@ -212,7 +212,8 @@ def require_classes(source: Source, name: str) -> None:
     """Raise a `ConfigError` if a method that tells classes apart gets real values."""
     if source.targets.kind != "classes":
         raise ConfigError(
-            f"method={name} is for classes, and the targets are real values: choose method=jacobi, nmf or bp"
+            f"method={name} is for classes, and the targets are real values: "
+            "choose method=jacobi, seidel, nmf or bp"
         )
 
 
@@ -221,5 +222,5 @@ def require_unweighted(source: Source, name: str) -> None:
     if source.weights is not None:
         raise ConfigError(
             f"method={name} is not defined for samples with weights: leave these and class_weight away, "
-            "or choose method=jacobi, nmf or bp"
+            "or choose method=jacobi, seidel, nmf or bp"
         )
