@@ -22,6 +22,7 @@ from launch import spread
 
 RECORD = board.HERE / "ablation.jsonl"
 JACOBI = "experiment=best"
+SEIDEL = f"{JACOBI} method=seidel"
 FOOF = (
     "experiment=best_bp bp.optimizer=foof bp.batch_size=250 bp.schedule=linear bp.dropout=0 bp.momentum=0 "
     "bp.learning_rate=0.3"
@@ -64,6 +65,8 @@ VARIANTS = (
     Variant("without averaged weights", f"{JACOBI} jacobi.averaging=0"),
     Variant("without decay of the rates", JACOBI, "constant"),
     Variant("covariances of one batch", f"{JACOBI} jacobi.gram_memory=0"),
+    Variant("`seidel`: one layer after another", SEIDEL),
+    Variant("the same, a sample's own part not given back", SEIDEL, "own"),
 )
 
 
@@ -73,9 +76,9 @@ def changed(what: str) -> Iterator[None]:
     import torch
 
     from nmfdnn import targets
-    from nmfdnn.training import jacobi
+    from nmfdnn.training import jacobi, relaxation, seidel
 
-    trainer: Any = jacobi.JacobiTrainer
+    trainer: Any = relaxation.RelaxationTrainer
     step = trainer._step
 
     def at_equal_shares(self: Any, *arguments: Any) -> Any:
@@ -87,7 +90,7 @@ def changed(what: str) -> Iterator[None]:
     replaced: dict[str, list[tuple[Any, str, Callable[..., Any] | float]]] = {
         "": [],
         "no searches": [
-            (jacobi, "_search", lambda P, R, w: R.new_ones(())),
+            (relaxation, "search", lambda P, R, w: R.new_ones(())),
             (trainer, "_step", at_equal_shares),
         ],
         "share": [(trainer, "_step", at_equal_shares)],
@@ -101,6 +104,7 @@ def changed(what: str) -> Iterator[None]:
         ],
         "trust": [(jacobi, "TRUST", 1e6)],
         "constant": [(trainer, "_decay", lambda self: 1.0)],
+        "own": [(seidel, "OWN", 0.0)],
     }
     kept = [(place, name, getattr(place, name)) for place, name, _ in replaced[what]]
     try:

@@ -267,7 +267,8 @@ def table(record: Record, data: Data) -> list[str]:
     found = [(row, final_runs(record, data, row)) for row in ROWS]
     for row, runs in sorted(found, key=lambda pair: _middle([done.error for done in pair[1]])):
         if not runs:
-            lines.append(_line([f"`{row.name}`", _reason(record, data, row), *[""] * (len(heads) - 2)]))
+            if (reason := _reason(record, data, row)) != MISSING:
+                lines.append(_line([f"`{row.name}`", reason, *[""] * (len(heads) - 2)]))
             continue
         clock = next(iter(jobs(record, data, row, "clock", None)))
         timed = record.done.get(clock)
@@ -371,7 +372,10 @@ def page(record: Record) -> str:
         lines.append(f"{budget} runs of tuning for every row; {epochs}. {data.shape[1]} training samples.")
         lines += ["", *table(record, data), "", "What was tried, validation error in %:", ""]
         lines += ["| method | settings |", "|---|---|"]
-        lines += [_line([f"`{row.name}`", sensitivity(record, data, row)]) for row in ROWS]
+        known = [row for row in ROWS if _reason(record, data, row) != MISSING]
+        lines += [_line([f"`{row.name}`", sensitivity(record, data, row)]) for row in known]
+        if others := [f"`{row.name}`" for row in ROWS if row not in known]:
+            lines += ["", f"Not run yet: {', '.join(others)}."]
     return "\n".join(lines) + "\n"
 
 
