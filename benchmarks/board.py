@@ -349,7 +349,7 @@ def draw(record: Record) -> Figure:
             lost = len(final_runs(record, data, row)) - len(runs)
             name = f"{row.name} ({lost} diverged)" if lost else row.name
             weight = "bold" if own else "normal"
-            axis.annotate(name, (x, y), (5, 4), textcoords="offset points", weight=weight)
+            axis.annotate(name, (x, y), (4, 3), textcoords="offset points", weight=weight, rotation=35)
         axis.set(xscale="log", yscale="log", title=data.name, xlabel="CPU seconds of training")
         for one in (axis.xaxis, axis.yaxis):
             one.set_major_formatter("{x:g}")
