@@ -65,8 +65,9 @@ def test_results_do_not_depend_on_the_number_of_ranks(ranks, found):
     for name, expected in found[1].items():
         if name.startswith("traffic"):
             continue
-        # A residual is a difference of numbers of order one.
-        limits = {"rel": 1e-5, "abs": 1e-6} if name.endswith("float32") else {"rel": 1e-10, "abs": 1e-12}
+        # A residual is a difference of numbers of order one; pseudo-inverses of batches amplify rounding.
+        of_one = 1e-5 if name.startswith("nmf") else 1e-6
+        limits = {"rel": 1e-5, "abs": of_one} if name.endswith("float32") else {"rel": 1e-10, "abs": 1e-12}
         assert found[ranks][name] == pytest.approx(expected, **limits), name
 
 
