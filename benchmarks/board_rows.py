@@ -80,6 +80,15 @@ SMALL_EPOCHS = 20
 TRICKS = "bp.averaging=0.98"
 BP = "experiment=best_bp"
 
+TWO_RATES = ("learning_rate=1e-3", "learning_rate=3e-3")
+RATES = (
+    "learning_rate=3e-3",
+    "learning_rate=1e-3",
+    "learning_rate=1e-2",
+    "learning_rate=3e-3 weight_decay=0.03",
+)
+"""What is tried for families that have no parameter of their own to try."""
+
 
 def bp(name: str, base: str, small: tuple[str, ...], large: tuple[str, ...], epochs: int, batch: int) -> Row:
     """Backpropagation with dropout 0.3, a cosine rate and one of its optimizers."""
@@ -229,23 +238,13 @@ ROWS = (
     ),
     family(
         "signsymmetry",
-        (
-            "learning_rate=3e-3",
-            "learning_rate=1e-3",
-            "learning_rate=1e-2",
-            "learning_rate=3e-3 weight_decay=0.03",
-        ),
-        ("learning_rate=1e-3", "learning_rate=3e-3"),
+        RATES,
+        TWO_RATES,
     ),
     family(
         "dfa",
-        (
-            "learning_rate=3e-3",
-            "learning_rate=1e-3",
-            "learning_rate=1e-2",
-            "learning_rate=3e-3 weight_decay=0.03",
-        ),
-        ("learning_rate=1e-3", "learning_rate=3e-3"),
+        RATES,
+        TWO_RATES,
     ),
     family(
         "localloss",
@@ -255,18 +254,13 @@ ROWS = (
             "learning_rate=1e-2",
             "learning_rate=3e-3 similarity=0.5",
         ),
-        ("learning_rate=1e-3", "learning_rate=3e-3"),
+        TWO_RATES,
         held=one_layer,
     ),
     family(
         "monoforward",
-        (
-            "learning_rate=3e-3",
-            "learning_rate=1e-3",
-            "learning_rate=1e-2",
-            "learning_rate=3e-3 weight_decay=0.03",
-        ),
-        ("learning_rate=1e-3", "learning_rate=3e-3"),
+        RATES,
+        TWO_RATES,
         held=one_layer,
     ),
     family(
@@ -288,7 +282,7 @@ ROWS = (
             "learning_rate=1e-2",
             "learning_rate=3e-3 inference_rate=0.5",
         ),
-        ("learning_rate=1e-3", "learning_rate=3e-3"),
+        TWO_RATES,
         held=two_each,
     ),
     Row(
@@ -312,7 +306,7 @@ ROWS = (
     family(
         "ff",
         ("learning_rate=3e-3", "learning_rate=1e-3", "learning_rate=1e-2", "learning_rate=3e-3 sharpness=1"),
-        ("learning_rate=1e-3", "learning_rate=3e-3"),
+        TWO_RATES,
         20,
         one_layer,
     ),
