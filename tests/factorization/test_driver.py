@@ -14,6 +14,7 @@ from nmfdnn.errors import ConfigError
 from nmfdnn.factorization import (
     Alternation,
     Latent,
+    Objective,
     OnlineNMF,
     Pair,
     Penalty,
@@ -33,20 +34,31 @@ ONE = torch.ones(1, 1, dtype=torch.float64)
 HALF = torch.eye(30)[:, :12] + torch.rand(30, 12, generator=torch.Generator().manual_seed(0)).round()
 
 
+class Residual(Objective):
+    """½r² for the residual r(Z), in the place of a fit to A = 1."""
+
+    def __init__(self, r) -> None:
+        super().__init__(ONE)
+        object.__setattr__(self, "r", r)
+
+    def error(self, pair: Pair) -> torch.Tensor:
+        return 0.5 * self.r(pair.Z).squeeze() ** 2
+
+
 def halving(*, until: int = 10**9) -> tuple:
-    """A = 1 and a fit whose residual is Z, which halves at every step; NaN after `until` steps."""
+    """A residual Z that halves at every step; NaN after `until` steps."""
 
     def step(pair: Pair) -> Pair:
         count = pair.W + 1
         return Pair(torch.where(count > until, math.nan, pair.Z / 2), count)
 
-    return ONE, Pair(ONE, 0 * ONE), step, lambda pair: 1 - pair.Z
+    return Residual(lambda Z: Z), Pair(ONE, 0 * ONE), step
 
 
 def scripted(*residuals: float) -> tuple:
-    """A = 1 and a fit with these residuals, the start's first."""
+    """These residuals, the start's first."""
     given = torch.tensor(residuals, dtype=torch.float64)
-    return ONE, Pair(0 * ONE, ONE), lambda pair: Pair(pair.Z + 1, ONE), lambda pair: 1 - given[pair.Z.long()]
+    return Residual(lambda Z: given[Z.long()]), Pair(0 * ONE, ONE), lambda pair: Pair(pair.Z + 1, ONE)
 
 
 @pytest.mark.parametrize(
