@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from .. import parallel
-from ..errors import require
+from ..errors import require, require_whole
 from ..kernels.coordinates import coordinate_descent
 from .completion import advanced
 from .driver import Step
@@ -36,6 +36,9 @@ class Accelerated:
     """
 
     sweeps: int = 8
+
+    def __post_init__(self) -> None:
+        require_whole(self.sweeps, "sweeps", 1)
 
     def steps(self, goal: Objective) -> Step:
         """See `Solver`: for ½‖A − ZW‖², weights of entries and penalties."""

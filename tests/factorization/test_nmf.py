@@ -247,7 +247,7 @@ def test_a_subsample_that_misses_features_is_mended(put):
         ({"subsample": -1}, "subsample must be an integer ≥ 0"),
         (
             {"update": "als"},
-            r"update must be one of accelerated, hals, multiplicative, or a solver: .* steps\(goal\), got 'als'",
+            r"update must be one of accelerated, hals, multiplicative, or a solver: .*, got 'als'",
         ),
         ({"update": 3}, r"update must be one of .*, or a solver: .* steps\(goal\), got 3"),
         ({"start": "zeros"}, r"start must be a pair \(Z, W\) or one of random, nndsvd"),
