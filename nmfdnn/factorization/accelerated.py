@@ -19,7 +19,7 @@ from .driver import Step
 from .extrapolation import Momentum, chosen
 from .hals import hals_step
 from .inputs import Pair
-from .objective import Objective, joined, strips, summed
+from .objective import Objective, added, joined, strips
 from .starts import share
 
 
@@ -83,7 +83,7 @@ class _Steps:
 
     def _codes(self, W: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """The end of the step of Zᵀ, where it is carried on to, and ZᵀA: A is read once, strip by strip."""
-        G, ends, further, products = W @ W.T, [], [], []
+        G, ends, further, products = W @ W.T, [], [], None
         for here in strips(self.A):
             A = self.A[here] if isinstance(self.A, Tensor) else self.A
             C, H = self.penalty[0].normal(W @ A.T, G)
@@ -91,8 +91,9 @@ class _Steps:
             Z = self.momentum.beyond(end, self.ends[0][:, here]).clamp_min_(0)
             ends.append(end)
             further.append(Z)
-            products.append(Z @ A)
-        return joined(ends, 1), joined(further, 1), summed(products)
+            products = added(products, Z @ A)
+        assert products is not None  # for the type checker: A has rows
+        return joined(ends, 1), joined(further, 1), products
 
     def _sweeps(self, length: int, W: Tensor) -> int:
         """A sweep costs rank/`length` of the product that it works on."""

@@ -18,7 +18,7 @@ from .driver import Step
 from .exact import exact_code_step, products, solved_weights
 from .extrapolation import Extrapolated
 from .inputs import Pair
-from .objective import Objective, joined, strips, summed
+from .objective import Objective, added, joined, strips
 
 
 @dataclass(frozen=True)
@@ -55,14 +55,15 @@ class LatentDescent:
     def end(self, pair: Pair, plain: Tensor | bool) -> Pair:
         """A step towards the latent targets, which are made and used a strip of rows at a time."""
         inputs = augmented(pair.Z, len(pair.W) > pair.Z.shape[1])
-        products, codes = [], []
+        products, codes = None, []
         for here in strips(self.T):
             V = affine(pair.Z[here], pair.W)
             T = torch.clamp(V, self.least[here], self.most[here], out=self.T[here])
             if plain is not False:
                 T = torch.where((V <= 0) & plain, V, T, out=T)
-            products.append(inputs[here].T @ T)
-        W = solved_weights(summed(products), gram(inputs), pair)
+            products = added(products, inputs[here].T @ T)
+        assert products is not None  # for the type checker: A has rows
+        W = solved_weights(products, gram(inputs), pair)
         for here in strips(self.T):
             T, Z = self.T[here], pair.Z[here]
             codes.append(

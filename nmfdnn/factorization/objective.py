@@ -67,11 +67,12 @@ class Objective:
 
     def error(self, pair: Pair) -> Tensor:
         """Its first part at a pair; 0-d, float64. Nothing is made that is as large as A."""
-        parts = []
+        value = None
         for here in strips(self.A):
             fit = affine(pair.Z[here], pair.W)
-            parts.append(self._divergence(fit.relu_() if self.nonlinear else fit, here))
-        return parallel.total(summed(parts))
+            value = added(value, self._divergence(fit.relu_() if self.nonlinear else fit, here))
+        assert value is not None  # for the type checker: A has rows
+        return parallel.total(value)
 
     def divergence(self, fit: Tensor) -> Tensor:
         """Σ V d_β(A | fit), for the rows of all ranks; 0-d, float64. What is given is overwritten."""
@@ -157,9 +158,9 @@ def joined(parts: list[Tensor], dim: int = 0) -> Tensor:
     return parts[0] if len(parts) == 1 else torch.cat(parts, dim)
 
 
-def summed(parts: list[Tensor]) -> Tensor:
-    """The sum of what was made of strips."""
-    return parts[0] if len(parts) == 1 else torch.stack(parts).sum(0)
+def added(total: Tensor | None, part: Tensor) -> Tensor:
+    """The sum of what was made of strips, in place, and of one more."""
+    return part if total is None else total.add_(part)
 
 
 def half_square(R: Tensor) -> Tensor:
