@@ -40,6 +40,7 @@ from torch import Tensor
 
 from nmfdnn.data import MNIST, FashionMNIST, load
 from nmfdnn.factorization import (
+    Accelerated,
     Alternation,
     Latent,
     OnlineNMF,
@@ -50,7 +51,6 @@ from nmfdnn.factorization import (
     semi_nmf,
     transform,
 )
-from nmfdnn.factorization.nmf import SWEEPS
 from nmfdnn.factorization.sparse import Sparse, given
 
 Curve = list[tuple[float, float]]
@@ -349,7 +349,7 @@ def share(A: Any, rank: int) -> str:
 
     many = max(5, min(200, int(3e11 / (4 * n * m * rank))))
     each = min(seconds(many) - seconds(0) for _ in range(3)) / many
-    sweeps = [max(1, min(SWEEPS, length // rank)) for length in (m, n)]
+    sweeps = [max(1, min(Accelerated().sweeps, length // rank)) for length in (m, n)]
     entries = n * m if isinstance(A, Tensor) else A.nnz
     # The products with A, two Gram matrices, the sweeps, and the objective's one product.
     work = 4 * entries * rank + 2 * rank**2 * (n + m + sweeps[0] * n + sweeps[1] * m + m)
@@ -428,8 +428,8 @@ def problems() -> dict[str, Row]:
         ),
         "stream, fashion 20,000 × 784, r = 20": Row(fashion(20_000), 20, 3.0, online),
         "large, fashion 60,000 × 784, r = 20": Row(fashion(60_000), 20, 12.0, quick),
-        "large, fashion 60,000 × 784, r = 100": Row(fashion(60_000), 100, 40.0, quick),
-        "large, fashion 60,000 × 784, r = 500": Row(fashion(60_000), 500, 120.0, largest),
+        "large, fashion 60,000 × 784, r = 100": Row(fashion(60_000), 100, 30.0, quick),
+        "large, fashion 60,000 × 784, r = 500": Row(fashion(60_000), 500, 60.0, largest),
     }
 
 

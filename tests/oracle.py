@@ -316,7 +316,7 @@ def completed(
 
 def latent(A: Array, Z: Array, W: Array, bias: bool, times: int, iterations: int) -> list[tuple]:
     """(Z, W, whether the step was taken) after each iteration towards latent targets; no sweeps: free."""
-    k, found, restarts = Z.shape[1], [], Restarts(0.7)
+    k, found, restarts = Z.shape[1], [], Restarts(0.8)
     last = beyond = (Z, W)
     for _ in range(iterations):
         z, w = beyond

@@ -20,43 +20,50 @@ finds k by entries that are held out.
 β = 2, and all entries counting alike.
 
 The same code runs in float32 and float64, on CPU and CUDA, without autograd, on data in any unit. Every
-function returns a `Result`; the single updates (`*_step`) are public for those who build their own
-alternations: they check nothing, and what they multiply must be representable. `affine`, `augmented` and
-`split_bias` are plain tensor expressions, through which autograd can pass.
+function returns a `Result`. `nmf`, `semi_nmf` and `nonlinear_semi_nmf` also take a `Solver` of your own; the
+single updates (`*_step`) are public for those who build their own alternations: they check nothing, and what
+they multiply must be representable. `affine`, `augmented` and `split_bias` are plain tensor expressions,
+through which autograd can pass.
 """
 
+from .accelerated import Accelerated
+from .alternation import Alternation, nonlinear_semi_nmf_step
 from .bias import affine, augmented, split_bias
-from .driver import Result, Stopping
+from .driver import Result, Solver, Stopping
+from .exact import Exact, exact_code_step, improved_weights
+from .hals import HALS, hals_step
 from .inputs import Pair
 from .latent import Latent
 from .least_squares import code_step, nonlinear_least_squares, weight_factors, weight_step
-from .nmf import hals_step, multiplicative_step, nmf
-from .nonlinear_semi_nmf import Alternation, nonlinear_semi_nmf, nonlinear_semi_nmf_step
+from .multiplicative import Multiplicative, multiplicative_step
+from .nmf import nmf
+from .nonlinear_semi_nmf import nonlinear_semi_nmf
 from .nonlinear_transform import nonlinear_transform
+from .objective import Objective
 from .online import OnlineNMF
 from .penalty import Penalty
 from .rank_choice import RankChoice, choose_rank
-from .semi_nmf import (
-    Regularisation,
-    counted,
-    exact_code_step,
-    improved_weights,
-    least_squares_weights,
-    multiplicative_code_step,
-    semi_nmf,
-    semi_nmf_step,
-)
+from .regularisation import Regularisation, counted, least_squares_weights
+from .semi_multiplicative import SemiMultiplicative, multiplicative_code_step, semi_nmf_step
+from .semi_nmf import semi_nmf
 from .transform import transform
 
 __all__ = [
+    "HALS",
+    "Accelerated",
     "Alternation",
+    "Exact",
     "Latent",
+    "Multiplicative",
+    "Objective",
     "OnlineNMF",
     "Pair",
     "Penalty",
     "RankChoice",
     "Regularisation",
     "Result",
+    "SemiMultiplicative",
+    "Solver",
     "Stopping",
     "affine",
     "augmented",

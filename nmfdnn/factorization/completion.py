@@ -7,6 +7,7 @@ Legend: A (n × m) data, rows are samples; Z (n × k) codes; W (k × m) weights,
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 from torch import Tensor
 
@@ -16,11 +17,16 @@ from .inputs import Pair
 from .objective import Objective
 
 
-def completed(
-    objective: Objective, advance: Callable[[Tensor, Pair], Pair], nonnegative: tuple[bool, bool]
-) -> Extrapolated:
-    """The steps of one run."""
-    return Extrapolated(objective.A, Completion(objective, advance), nonnegative)
+def advanced(
+    goal: Objective, advance: Callable[[Tensor, Pair], Pair], nonnegative: tuple[bool, bool] = (True, False)
+) -> Callable[[Pair], Pair]:
+    """`advance(A, pair)`, which does not raise ½‖A − ẐW‖², as the steps of a run for any weights of entries.
+
+    Where these differ the steps go on along their move, (Z, W) projected if they are `nonnegative`.
+    """
+    if goal.V is None:
+        return partial(advance, goal.A)
+    return Extrapolated(goal.A, Completion(goal, advance), nonnegative)
 
 
 class Completion:

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
-from .. import parallel
 from ..errors import ConfigError, NotFiniteError, require, require_whole
 from .inputs import Pair, Units
+from .objective import Objective
 
 
 @dataclass(frozen=True)
@@ -65,63 +65,47 @@ class Stopping:
         require_whole(self.check_every, "check_every", 1)
 
 
-class Objective(Protocol):
-    """What `iterate` watches; all numbers count in units of A and of `weight`."""
-
-    @property
-    def beta(self) -> int:
-        """The objective of cA is c^β times that of A."""
-
-    @property
-    def weight(self) -> float:
-        """What the objective counts in beside that."""
-
-    @property
-    def floor(self) -> float:
-        """Least rounding of its values, in `size`."""
-
-    def value(self, pair: Pair) -> Tensor:
-        """The objective at a pair; 0-d, float64."""
-
-    def size(self) -> float:
-        """What a tolerance counts in."""
+Step = Callable[[Pair], Pair]
 
 
-@dataclass(frozen=True)
-class SquaredError:
-    """½‖A − fit(Z, W)‖². What `fit` returns is overwritten."""
+class Solver(Protocol):
+    """An algorithm for one of the problems: a small frozen object that makes the steps of a run."""
 
-    A: Tensor
-    fit: Callable[[Pair], Tensor]
-    beta: int = 2
-    weight: float = 1.0
-    floor: float = 0.0
+    def steps(self, goal: Objective) -> Step:
+        """What leads from a pair to the next one, anew for each run: steps may remember.
 
-    def value(self, pair: Pair) -> Tensor:
-        """See `Objective`."""
-        return half_square(self.fit(pair).sub_(self.A))
+        Where W has more rows than Z has columns, the last one is a bias.
 
-    def size(self) -> float:
-        """½‖A‖²."""
-        return float(half_square(self.A))
+        Raises:
+            ConfigError: it cannot minimise this.
+        """
+
+
+def solver_of(key: str, given: str | Solver, named: Mapping[str, Solver]) -> Solver:
+    """The solver of this name, or the one that is given.
+
+    Raises:
+        ConfigError: it is neither.
+    """
+    found: Any = named.get(given) if isinstance(given, str) else given
+    what = f"one of {', '.join(named)}, or a solver: an object with a method steps(goal)"
+    require(callable(getattr(found, "steps", None)), key, what, given)
+    solver: Solver = found
+    return solver
 
 
 def iterate(
-    A: Any,
+    goal: Objective,
     start: Pair,
-    step: Callable[[Pair], Pair],
-    fit: Callable[[Pair], Tensor],
+    step: Step,
     stopping: Stopping,
     units: Units | None = None,
     *,
     ridge: bool = False,
-    objective: Objective | None = None,
 ) -> Result:
-    """Repeat `step` from `start` until `stopping` says so, for `objective`; default `SquaredError(A, fit)`.
+    """Repeat `step` from `start` until `stopping` says so, for an objective.
 
-    With an objective `fit` is not asked, and A may be `Sparse`.
-
-    A and the start are in `units`, what is returned or handed to a callback is in the user's. An iteration
+    It and the start are in `units`, what is returned or handed to a callback is in the user's. An iteration
     whose objective is not finite ends the run as "diverged", so nothing that was computed is lost.
 
     Raises:
@@ -129,26 +113,27 @@ def iterate(
     """
     what = "None or a Stopping, as Stopping(max_iterations=500)"
     require(isinstance(stopping, Stopping), "stopping", what, stopping)
-    units, watched = units or Units(), objective or SquaredError(A, fit)
+    units = units or Units()
 
     def user(value: float) -> float:
-        return math.prod([value, *[units.A] * watched.beta, watched.weight])
+        return math.prod([value, *[units.A] * goal.beta, goal.weight])
 
-    values = [float(watched.value(start))]
+    values = [float(goal.value(start))]
     if not math.isfinite(values[0]):
         raise ConfigError(
             "the objective is not finite at the start: Z or W is too large for the data, scale it down"
         )
-    size, eps = watched.size(), torch.finfo(A.dtype).eps
-    floor = watched.floor * size
+    size, eps = goal.size(), torch.finfo(start.W.dtype).eps
+    floor = goal.floor * size
     least, best, seen = math.inf if ridge else values[0], start, 0
     pair, done, ended = start, 0, "max_iterations"
+    known = getattr(step, "value", None)
     while done < stopping.max_iterations:
         block = min(stopping.check_every, stopping.max_iterations - done)
         try:
             for _ in range(block):
                 pair = step(pair)
-            value = float(watched.value(pair))
+            value = float(known() if known else goal.value(pair))
         except NotFiniteError:
             value = math.nan
         if not math.isfinite(value):
@@ -156,7 +141,7 @@ def iterate(
             break
         done += block
         values.append(value)
-        near = math.sqrt(size * value) + eps * size if watched.beta == 2 else size
+        near = math.sqrt(size * value) + eps * size if goal.beta == 2 else size
         rounding = max(floor, eps * near)
         settled = value <= least + rounding and -rounding <= values[-2] - value <= stopping.tolerance * size
         if value <= least:
@@ -171,8 +156,3 @@ def iterate(
             break
     Z, W = units.outer(best)
     return Result(Z, W, [user(value) for value in values], seen, ended == "converged", ended)
-
-
-def half_square(R: Tensor) -> Tensor:
-    """½‖R‖² (Frobenius) of an R whose rows may be shared out; a 0-d tensor accumulated in float64."""
-    return 0.5 * parallel.total(torch.linalg.vector_norm(R, dim=1).double().square().sum())

@@ -109,3 +109,7 @@ class Extrapolated:
         self.beyond = chosen(keep, moved, self.taken)
         self.taken = chosen(keep, tuple(end), self.taken)
         return Pair(*self.taken)
+
+    def value(self) -> Any:
+        """The objective at the pair taken, which the driver need not find again; a number, or 0-d."""
+        return self.momentum.value

@@ -105,7 +105,13 @@ def check_matrix(
 
 def unit(A: Tensor) -> float:
     """`linalg.unit` of A, whose rows may be shared out over ranks."""
-    return linalg.unit(parallel.largest(A.abs().max()).view(1, 1))
+    top = torch.maximum(*(bound.abs() for bound in A.aminmax()))
+    return linalg.unit(parallel.largest(top).view(1, 1))
+
+
+def in_units(A: Any, u: float) -> Any:
+    """A/u; A itself for u = 1, which is not copied."""
+    return A if u == 1 else A / u
 
 
 def _bounds(A: Tensor) -> tuple[float, float]:

@@ -12,12 +12,13 @@ import torch
 from torch import Tensor
 
 from ..errors import require_whole
-from ..linalg import cholesky, delta_floor, eigenvalue_bound
-from .bias import split_bias
-from .driver import half_square
+from ..linalg import cholesky, delta_floor, eigenvalue_bound, gram
+from .bias import affine, augmented, split_bias
+from .driver import Step
+from .exact import exact_code_step, products, solved_weights
 from .extrapolation import Extrapolated
 from .inputs import Pair
-from .semi_nmf import exact_code_step, improved_weights, products
+from .objective import Objective, added, joined, strips
 
 
 @dataclass(frozen=True)
@@ -39,39 +40,42 @@ class Latent:
     def __post_init__(self) -> None:
         require_whole(self.sweeps, "sweeps", 1)
 
-
-def latent_step(A: Tensor, bias: bool, how: Latent) -> Extrapolated:
-    """The steps of one run."""
-    return Extrapolated(A, LatentDescent(A, bias, how), (how.nonnegative, False), 0.7)
+    def steps(self, goal: Objective) -> Step:
+        """See `Solver`: for ½‖A − f(ẐW)‖²."""
+        return Extrapolated(goal.A, LatentDescent(goal, self), (self.nonnegative, False), 0.8)
 
 
 class LatentDescent:
     """W, then Z, to be carried on along their move (Seraghiti et al. 2023) where ½‖A − f(ẐW)‖² falls."""
 
-    def __init__(self, A: Tensor, bias: bool, how: Latent) -> None:
-        self.A, self.bias, self.how = A, bias, how
-        # Matrices of the size of A that serve every step: new ones would cost more than their products.
-        self.V, self.T = torch.empty_like(A), torch.empty_like(A)
-        self.least, self.most = latent_bounds(A)
+    def __init__(self, goal: Objective, how: Latent) -> None:
+        self.goal, self.how, self.T = goal, how, torch.empty_like(goal.A)
+        self.least, self.most = latent_bounds(goal.A)
 
     def end(self, pair: Pair, plain: Tensor | bool) -> Pair:
-        """A step towards the latent targets."""
-        V = self._fit(*pair)
-        T = torch.clamp(V, self.least, self.most, out=self.T)
-        if plain is not False:
-            T = torch.where((V <= 0) & plain, V, T, out=T)
-        W = improved_weights(T, pair, self.bias)
-        if self.how.nonnegative:
-            return Pair(exact_code_step(T, pair.Z, W, sweeps=self.how.sweeps), W)
-        return Pair(free_codes(T, pair.Z, W), W)
+        """A step towards the latent targets, which are made and used a strip of rows at a time."""
+        inputs = augmented(pair.Z, len(pair.W) > pair.Z.shape[1])
+        products, codes = None, []
+        for here in strips(self.T):
+            V = affine(pair.Z[here], pair.W)
+            T = torch.clamp(V, self.least[here], self.most[here], out=self.T[here])
+            if plain is not False:
+                T = torch.where((V <= 0) & plain, V, T, out=T)
+            products = added(products, inputs[here].T @ T)
+        assert products is not None  # for the type checker: A has rows
+        W = solved_weights(products, gram(inputs), pair)
+        for here in strips(self.T):
+            T, Z = self.T[here], pair.Z[here]
+            codes.append(
+                exact_code_step(T, Z, W, sweeps=self.how.sweeps)
+                if self.how.nonnegative
+                else free_codes(T, Z, W)
+            )
+        return Pair(joined(codes), W)
 
     def value(self, pair: Pair) -> Tensor:
-        """½‖A − f(ẐW)‖²."""
-        return half_square(self._fit(*pair).relu_().sub_(self.A))
-
-    def _fit(self, Z: Tensor, W: Tensor) -> Tensor:
-        W, b = split_bias(W, Z.shape[1])
-        return torch.mm(Z, W, out=self.V) if b is None else torch.addmm(b, Z, W, out=self.V)
+        """The objective."""
+        return self.goal.value(pair)
 
 
 def latent_bounds(A: Tensor) -> tuple[Tensor, Tensor]:

@@ -12,9 +12,11 @@ from torch import Tensor
 from ..errors import require
 from ..kernels import REFERENCE, Kernels
 from ..linalg import Factors, factor_unchecked
+from .bias import affine, augmented, split_bias
 from .driver import Result, Stopping, iterate
-from .inputs import Pair, Units, check_matrix, unit
-from .semi_nmf import Regularisation, affine, augmented, counted, split_bias
+from .inputs import Pair, Units, check_matrix, in_units, unit
+from .objective import Objective
+from .regularisation import Regularisation, counted
 
 UNKNOWNS = ("weights", "codes")
 
@@ -77,7 +79,7 @@ def nonlinear_least_squares(
     X = A.new_zeros(shape) if start is None else start
     check_matrix(X, "start", like=A, shape=shape)
     pair = units.inner(Pair(A, X) if unknown == "weights" else Pair(X, A))
-    B = B / units.A
+    B = in_units(B, units.A)
     if unknown == "weights":
         inputs = augmented(pair.Z, bias)
         factors = factor_unchecked(inputs, regularisation.method, regularisation.delta, sharded=True)
@@ -90,15 +92,8 @@ def nonlinear_least_squares(
             return Pair(Z, weight_step(inputs, B, W, factors, omega, ridge, kernels))
         return Pair(code_step(B, Z, W, factors, omega, ridge, nonnegative, kernels), W)
 
-    return iterate(
-        B,
-        pair,
-        step,
-        lambda pair: affine(pair.Z, pair.W).relu_(),
-        stopping or Stopping(),
-        units,
-        ridge=ridge > 0,
-    )
+    goal = Objective(B, nonlinear=True)
+    return iterate(goal, pair, step, stopping or Stopping(), units, ridge=ridge > 0)
 
 
 @torch.no_grad()

@@ -6,32 +6,31 @@ Legend: A (n × m) nonnegative data, rows are samples; Z (n × k) codes; W (k ×
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from functools import partial
 
 import torch
 from torch import Tensor
 
 from .. import parallel
-from ..errors import require, require_whole
+from ..errors import require_whole
 from ..kernels import REFERENCE, Kernels
 from ..kernels.coordinates import coordinate_descent
-from .accelerated import AcceleratedHALS
-from .completion import completed
-from .divergence import divergence_step
-from .driver import Result, Stopping, iterate
+from .accelerated import Accelerated
+from .driver import Result, Solver, Stopping, iterate, solver_of
 from .entries import entries
-from .inputs import Pair, Units, check_matrix, source, two, unit
+from .hals import HALS
+from .inputs import Pair, Units, check_matrix, in_units, source, two, unit
+from .multiplicative import Multiplicative
 from .objective import Objective, objective
-from .penalty import NONE, Penalty, both
-from .sparse import Sparse
+from .penalty import Penalty, both
 from .starts import sample, starting_pair
 
 UPDATES = ("multiplicative", "hals")
 """Single steps, which have no memory."""
 
 SOLVERS = ("accelerated", *UPDATES)
-SWEEPS = 4
+SWEEPS, FROM_ZERO = 4, 64
+"""Over codes that follow W, and at most over codes that start from zero."""
+
 FIRST = Stopping(max_iterations=100, tolerance=1e-4)
 """On a subsample: what it has left to gain by then is less than what all rows have."""
 
@@ -41,7 +40,7 @@ def nmf(
     A: Tensor,
     rank: int,
     *,
-    update: str | None = None,
+    update: str | Solver | None = None,
     start: str | tuple[Tensor, Tensor] = "nndsvda",
     subsample: int | None = None,
     stopping: Stopping | None = None,
@@ -61,7 +60,7 @@ def nmf(
         rank: number of parts k ≥ 1.
         update: "accelerated" (HALS with several sweeps on each product, extrapolated; Gillis & Glineur 2012,
             Ang & Gillis 2019), "hals" (Cichocki & Phan 2009) or "multiplicative" (Lee & Seung 2001; Févotte &
-            Idier 2011). Default: "accelerated"; "multiplicative" for β < 2, which has no other.
+            Idier 2011), or a `Solver`. Default: "accelerated"; "multiplicative" for β < 2.
         start: "random" (uniform, scaled to the mean of A), "nndsvd" (zeros stay zero under multiplicative
             updates), "nndsvda" (zeros filled with the mean), "nndsvdar" (filled with small random values;
             Boutsidis & Gallopoulos 2008), or a given pair (Z, W). Means count in units of the largest entry.
@@ -91,50 +90,24 @@ def nmf(
     A, V, weight = entries(A, weights, missing, beta, negative=remedy)
     rank = require_whole(rank, "rank", 1)
     few = max(1000, 20 * rank) if subsample is None else require_whole(subsample, "subsample", 0)
-    update, penalties = _update(update, beta, V), both(penalty)
-    if isinstance(A, Sparse) and any(penalties):
-        require(update != "multiplicative", "update", "another one with penalties and sparse A", update)
+    named: dict[str, Solver] = {
+        "accelerated": Accelerated(),
+        "hals": HALS(),
+        "multiplicative": Multiplicative(kernels),
+    }
+    solver = solver_of("update", update or ("accelerated" if beta == 2 else "multiplicative"), named)
     u = unit(A)
-    goal = objective(A / u, V, weight, beta, penalties)
+    goal = objective(in_units(A, u), V, weight, beta, both(penalty))
+    step = solver.steps(goal)
     if isinstance(start, str):
-        source_ = source(generator, A.device)
-        few = few if update == "accelerated" else 0
-        pair, units = _start(goal, rank, start, few, source_), Units(u, math.sqrt(u))
+        few = few if isinstance(solver, Accelerated) else 0
+        pair, units = _start(goal, rank, start, few, source(generator, A.device)), Units(u, math.sqrt(u))
     else:
         pair = _given_pair(A, rank, start)
         # A penalty tells (Z, W) from (Zd, W/d).
         units = Units(u, (1 if any(goal.penalty) else _balance(pair)) * math.sqrt(u))
         pair = units.inner(pair)
-    step = _step(goal, update, kernels)
-    return iterate(goal.A, pair, step, _fit, stopping or Stopping(), units, objective=goal)
-
-
-def _fit(pair: Pair) -> Tensor:
-    return pair.Z @ pair.W
-
-
-def _update(update: str | None, beta: int, V: Tensor | None) -> str:
-    """The update that is asked for, if it can do this."""
-    update = update or ("accelerated" if beta == 2 else "multiplicative")
-    require(update in SOLVERS, "update", f"one of {', '.join(SOLVERS)}", update)
-    if beta != 2:
-        require(update == "multiplicative", "update", "'multiplicative' for beta < 2", update)
-    if V is not None:
-        require(update != "hals", "update", "another one with weights of entries", update)
-    return update
-
-
-def _step(goal: Objective, update: str, kernels: Kernels) -> Callable[[Pair], Pair]:
-    if update == "accelerated":
-        if goal.V is None:
-            return AcceleratedHALS(goal.A, SWEEPS, goal.penalty)
-        sweeps = partial(hals_step, kernels=kernels, penalty=goal.penalty, sweeps=SWEEPS)
-        return completed(goal, sweeps, (True, True))
-    if update == "hals":
-        return lambda pair: hals_step(goal.A, pair, kernels, goal.penalty)
-    if goal.beta == 2 and goal.V is None and not any(goal.penalty):
-        return lambda pair: multiplicative_step(goal.A, pair, kernels)
-    return lambda pair: divergence_step(goal, pair)
+    return iterate(goal, pair, step, stopping or Stopping(), units)
 
 
 def _start(goal: Objective, rank: int, start: str, few: int, generator: torch.Generator) -> Pair:
@@ -145,45 +118,17 @@ def _start(goal: Objective, rank: int, start: str, few: int, generator: torch.Ge
         return starting_pair(A, rank, start, generator)
     W = fitted_weights(goal.rows(rows), starting_pair(A[rows], rank, start, generator), generator)
     C, G = goal.penalty[0].normal(W @ A.T, W @ W.T)
-    return Pair(coordinate_descent(A.new_zeros(rank, len(A)), C, G, 2 * SWEEPS).T, W)
+    # From zero codes take many sweeps: as many as cost what two products with A do.
+    sweeps = min(FROM_ZERO, max(2 * SWEEPS, 2 * A.shape[1] // rank))
+    return Pair(coordinate_descent(A.new_zeros(rank, len(A)), C, G, sweeps).T, W)
 
 
 def fitted_weights(goal: Objective, pair: Pair, generator: torch.Generator) -> Tensor:
     """W (k × m) fitted to some rows, which are of order one, from a pair; others can use all of it."""
-    step = _step(goal, "accelerated", REFERENCE)
-    W = iterate(goal.A, pair, step, _fit, FIRST, objective=goal).W
+    W = iterate(goal, pair, Accelerated().steps(goal), FIRST).W
     # What these rows lack must not be lost to the others: zero codes and zero parts would keep each other.
     spread = torch.rand(W.shape, generator=generator, dtype=W.dtype, device=W.device)
     return torch.maximum(W, 0.02 * W.mean() * spread)
-
-
-@torch.no_grad()
-def multiplicative_step(A: Tensor, pair: Pair, kernels: Kernels = REFERENCE) -> Pair:
-    """Z ← Z ∘ (AWᵀ)/(ZWWᵀ), then W ← W ∘ (ZᵀA)/(ZᵀZW) (Lee & Seung 2001, eq. 4); 0/0 = 0."""
-    Z, W = pair
-    G = W @ W.T
-    Z = kernels.multiplicative(Z, A @ W.T, Z @ G, G.diagonal())
-    G, C = parallel.totals(Z.T @ Z, Z.T @ A)
-    W = kernels.multiplicative(W, C, G @ W, G.diagonal()[:, None])
-    return Pair(Z, W)
-
-
-@torch.no_grad()
-def hals_step(
-    A: Tensor,
-    pair: Pair,
-    kernels: Kernels = REFERENCE,
-    penalty: tuple[Penalty, Penalty] = (NONE, NONE),
-    sweeps: int = 1,
-) -> Pair:
-    """Sweeps of exact updates of each column of Z, then of each row of W (Cichocki & Phan 2009).
-
-    `kernels` is not used. The penalties are levels λ.
-    """
-    Z, W = pair
-    Z = coordinate_descent(Z.T, *penalty[0].normal(W @ A.T, W @ W.T), sweeps).T
-    C, G = parallel.totals(Z.T @ A, Z.T @ Z)
-    return Pair(Z, coordinate_descent(W, *penalty[1].normal(C, G), sweeps))
 
 
 def _given_pair(A: Tensor, rank: int, start: tuple[Tensor, Tensor]) -> Pair:

@@ -10,10 +10,12 @@ import torch
 from torch import Tensor
 
 from ..errors import require
+from .bias import affine
 from .driver import Result, Stopping, iterate
-from .inputs import Pair, Units, check_matrix, unit
+from .exact import exact_code_step
+from .inputs import Pair, Units, check_matrix, in_units, unit
 from .latent import latent_bounds
-from .semi_nmf import affine, exact_code_step
+from .objective import Objective
 
 
 @torch.no_grad()
@@ -49,15 +51,9 @@ def nonlinear_transform(
     require(W.shape[1] == A.shape[1], "W", f"of as many columns as A, {A.shape[1]}", tuple(W.shape))
     units = Units(unit(A), unit(A) / unit(W[:rank]))
     start = units.inner(Pair(A.new_zeros(len(A), rank), W))
-    A = A / units.A
-    return iterate(
-        A,
-        start,
-        _Codes(A, start),
-        lambda pair: affine(pair.Z, pair.W).relu_(),
-        stopping or Stopping(1000, 1e-8, 20),
-        units,
-    )
+    A = in_units(A, units.A)
+    goal = Objective(A, nonlinear=True)
+    return iterate(goal, start, _Codes(A, start), stopping or Stopping(1000, 1e-8, 20), units)
 
 
 class _Codes:

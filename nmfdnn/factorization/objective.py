@@ -6,6 +6,7 @@ V (n × m) how much each entry of A counts.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -15,18 +16,20 @@ from torch import Tensor
 
 from .. import parallel
 from .bias import affine, split_bias
-from .driver import half_square
+from .extrapolation import on_host
 from .inputs import Pair
 from .penalty import NONE, Penalty
 from .sparse import Sparse
 from .starts import share
 
 BETAS = (0, 1, 2)
+CACHED, PIECE = 2**19, 2**26
+"""Entries of A that are worked on at a time, with what is as large: on the CPU they stay in its caches."""
 
 
 @dataclass(frozen=True)
 class Objective:
-    """Σ V d_β(A | ẐW) and penalties, in the unit of A; its rows may be shared out over ranks.
+    """Σ V d_β(A | ẐW), or of A and f(ẐW), and penalties, in the unit of A, whose rows may be shared out.
 
     d₂(a | b) = ½(a − b)², d₁ = a log(a/b) − a + b with 0 log 0 = 0 (Kullback & Leibler) and d₀ = a/b −
     log(a/b) − 1 (Itakura & Saito): d_β(ca | cb) = c^β d_β(a | b). For β < 2 an entry of ẐW counts as no less
@@ -38,6 +41,7 @@ class Objective:
         weight: what V counts in.
         beta: one of `BETAS`.
         penalty: of Z and of W, as levels λ.
+        nonlinear: with f = ReLU.
     """
 
     A: Tensor
@@ -45,6 +49,7 @@ class Objective:
     weight: float = 1.0
     beta: int = 2
     penalty: tuple[Penalty, Penalty] = (NONE, NONE)
+    nonlinear: bool = False
 
     @property
     def floor(self) -> float:
@@ -61,25 +66,33 @@ class Objective:
         return value
 
     def error(self, pair: Pair) -> Tensor:
-        """Σ V d_β(A | ẐW) at a pair; 0-d, float64."""
-        return self.divergence(affine(*pair))
+        """Its first part at a pair; 0-d, float64. Nothing is made that is as large as A."""
+        value = None
+        for here in strips(self.A):
+            fit = affine(pair.Z[here], pair.W)
+            value = added(value, self._divergence(fit.relu_() if self.nonlinear else fit, here))
+        assert value is not None  # for the type checker: A has rows
+        return parallel.total(value)
 
     def divergence(self, fit: Tensor) -> Tensor:
         """Σ V d_β(A | fit), for the rows of all ranks; 0-d, float64. What is given is overwritten."""
-        A, V = self.A, self.V
+        return parallel.total(self._divergence(fit, slice(None)))
+
+    def _divergence(self, fit: Tensor, here: slice) -> Tensor:
+        A, V = self.A[here], None if self.V is None else self.V[here]
         if self.beta == 2:
             R = fit.sub_(A)
-            return half_square(R if V is None else R.mul_(self._root))
+            return 0.5 * _square(R if V is None else R.mul_(V.sqrt()))
         ratio = A / fit.clamp_min(smallest_fit(fit.dtype, self.beta))
         D = torch.xlogy(A, ratio).sub_(A).add_(fit) if self.beta == 1 else ratio.sub(ratio.log()).sub_(1)
         if V is not None:
             D = D.mul_(V).where(V > 0, 0.0)  # zeros of A where V is zero may have made NaN
-        return parallel.total(D.sum(dtype=torch.float64))
+        return D.sum(dtype=torch.float64)
 
     def size(self) -> float:
         """½ΣVA² for β = 2, ΣVA for 1, ΣV for 0: what a tolerance counts in."""
         if self.beta == 2:
-            return float(half_square(self.A if self.V is None else self._root * self.A))
+            return float(half_square(self.A if self.V is None else self.V.sqrt() * self.A))
         counts = self.A if self.beta == 1 else torch.ones_like(self.A)
         counts = counts if self.V is None else counts * self.V
         return float(parallel.total(counts.sum(dtype=torch.float64)))
@@ -103,18 +116,13 @@ class Objective:
         return torch.addcmul(self.known, self._unknown, guess)
 
     @cached_property
-    def _root(self) -> Tensor:
-        assert self.V is not None  # for the type checker
-        return self.V.sqrt()
-
-    @cached_property
     def known(self) -> Tensor:
         """VA."""
         return self.A if self.V is None else self.V * self.A
 
     @cached_property
     def _unknown(self) -> Tensor:
-        assert self.V is not None
+        assert self.V is not None  # for the type checker
         return 1 - self.V
 
 
@@ -136,6 +144,32 @@ class SparseObjective(Objective):
     def size(self) -> float:
         """½‖A‖²."""
         return float(self.A.half_square())
+
+
+def strips(A: Any) -> Iterator[slice]:
+    """Rows of a dense A (n × m), some at a time; all of a `Sparse`."""
+    most = (CACHED if on_host(A) else PIECE) if isinstance(A, Tensor) else len(A) * A.shape[1]
+    rows = max(1, most // A.shape[1])
+    return (slice(first, first + rows) for first in range(0, len(A), rows))
+
+
+def joined(parts: list[Tensor], dim: int = 0) -> Tensor:
+    """What was made of strips, as one."""
+    return parts[0] if len(parts) == 1 else torch.cat(parts, dim)
+
+
+def added(total: Tensor | None, part: Tensor) -> Tensor:
+    """The sum of what was made of strips, in place, and of one more."""
+    return part if total is None else total.add_(part)
+
+
+def half_square(R: Tensor) -> Tensor:
+    """½‖R‖² (Frobenius) of an R whose rows may be shared out; a 0-d tensor accumulated in float64."""
+    return 0.5 * parallel.total(_square(R))
+
+
+def _square(R: Tensor) -> Tensor:
+    return torch.linalg.vector_norm(R, dim=1).double().square().sum()
 
 
 def smallest_fit(dtype: torch.dtype, beta: int) -> float:

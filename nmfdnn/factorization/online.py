@@ -17,7 +17,7 @@ from ..errors import ConfigError, require, require_whole
 from ..kernels.coordinates import coordinate_descent
 from .driver import Result, Stopping
 from .entries import entries
-from .inputs import Pair, Units, check_matrix, source, unit
+from .inputs import Pair, Units, check_matrix, in_units, source, unit
 from .nmf import SWEEPS, fitted_weights
 from .objective import objective
 from .starts import STARTS, share, starting_pair
@@ -110,7 +110,8 @@ class OnlineNMF:
         # As many parts on every rank, whatever rows it has.
         parts = int(parallel.largest(value + -(-len(A) // self.batch)))
         for i in range(parts):
-            value += self._step(A[len(A) * i // parts : len(A) * (i + 1) // parts] / self.units.A)
+            here = A[len(A) * i // parts : len(A) * (i + 1) // parts]
+            value += self._step(in_units(here, self.units.A))
         self.objective.append(float(value) * self.units.A * self.units.A)
         return self
 
@@ -146,7 +147,7 @@ class OnlineNMF:
             check_matrix(self.start, "start", like=A, shape=(self.rank, A.shape[1]), negative=remedy)
             W = self.units.inner(Pair(A.new_zeros(1, self.rank), self.start)).W
         else:
-            few = A[: max(self.batch, 20 * self.rank)] / u
+            few = in_units(A[: max(self.batch, 20 * self.rank)], u)
             draws = source(self.generator, A.device)
             pair = starting_pair(few, self.rank, self.start, draws)
             W = fitted_weights(objective(few), pair, draws)

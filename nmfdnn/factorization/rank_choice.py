@@ -17,7 +17,7 @@ from ..linalg import check_dense
 from .bias import affine
 from .driver import Result, Stopping
 from .entries import entries
-from .inputs import source, unit
+from .inputs import in_units, source, unit
 from .nmf import nmf
 from .objective import Objective
 from .starts import uniform
@@ -91,7 +91,7 @@ def choose_rank(
     errors = torch.zeros(len(tried), folds, dtype=torch.float64)
 
     def test(j: int) -> Objective:
-        return Objective(A / unit(A), V.where(fold == j, 0.0), beta=beta)
+        return Objective(in_units(A, unit(A)), V.where(fold == j, 0.0), beta=beta)
 
     sizes = [test(j).size() for j in range(folds)]
     if min(sizes) == 0:

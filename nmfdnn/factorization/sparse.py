@@ -84,9 +84,6 @@ class Sparse:
         shape = (len(rows), A.shape[1])
         return Sparse([_compressed(crow, A.col_indices()[places], A.values()[places], shape), None])
 
-    def abs(self) -> Sparse:
-        return self._with(torch.abs)
-
     def square(self) -> Sparse:
         return self._with(torch.square)
 
@@ -96,11 +93,15 @@ class Sparse:
             return self._rows().values().sum(dtype=dtype)
         return (self.T @ self.new_zeros(len(self), 1).add_(1)).squeeze(1)
 
-    def max(self) -> Tensor:
-        """The largest entry."""
+    def aminmax(self) -> tuple[Tensor, Tensor]:
+        """The least and the largest entry."""
         values = self._rows().values()
         some = len(values) < self.shape[0] * self.shape[1]  # that are not stored
-        return torch.cat([values, values.new_zeros(int(some))]).max()
+        return torch.aminmax(torch.cat([values, values.new_zeros(int(some))]))
+
+    def max(self) -> Tensor:
+        """The largest entry."""
+        return self.aminmax()[1]
 
     def new_zeros(self, *shape: int) -> Tensor:
         return torch.zeros(shape, dtype=self.dtype, device=self.device)

@@ -11,13 +11,13 @@ from torch import Tensor
 
 from ..errors import require
 from ..kernels.coordinates import coordinate_descent
-from .bias import affine, split_bias
+from .bias import split_bias
 from .divergence import code_part
 from .driver import Result, Stopping, iterate
 from .entries import entries
-from .inputs import Pair, Units, check_matrix, unit
+from .exact import products
+from .inputs import Pair, Units, check_matrix, in_units, unit
 from .objective import objective
-from .semi_nmf import products
 
 SWEEPS = 10
 """In one iteration; the products are formed once for all."""
@@ -66,7 +66,7 @@ def transform(
     require(W.shape[1] == A.shape[1], "W", f"of as many columns as A, {A.shape[1]}", tuple(W.shape))
     units = Units(unit(A), unit(A) / unit(W[:rank]))
     start = units.inner(Pair(A.new_zeros(len(A), rank), W))
-    goal = objective(A / units.A, V, weight, beta)
+    goal = objective(in_units(A, units.A), V, weight, beta)
     W, b = split_bias(start.W, rank)
     if beta != 2:
         VA, VW = (goal.A.sum(1), W.sum()) if V is None else ((V * goal.A).sum(1), V @ W.sum(0))
@@ -85,15 +85,7 @@ def transform(
         return Pair(torch.cat([_own(W, *block) for block in blocks]), pair.W)
 
     default = Stopping(50, 1e-6, 1) if beta == 2 else Stopping(500, 1e-6, SWEEPS)
-    return iterate(
-        goal.A,
-        start,
-        step,
-        lambda pair: affine(pair.Z, pair.W),
-        stopping or default,
-        units,
-        objective=goal,
-    )
+    return iterate(goal, start, step, stopping or default, units)
 
 
 def _own(W: Tensor, A: Tensor, V: Tensor, Z: Tensor) -> Tensor:

@@ -27,7 +27,7 @@ from ..factorization import (
     semi_nmf_step,
     weight_step,
 )
-from ..factorization.nonlinear_semi_nmf import ORDERS
+from ..factorization.alternation import ORDERS
 from ..kernels import REFERENCE, Kernels
 from ..linalg import METHODS, Factors, factor_parts, factor_unchecked
 from ..network import Layer, Network, code_scales, rescaled

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
+import oracle
 import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -14,14 +16,19 @@ from nmfdnn.errors import ConfigError
 from nmfdnn.factorization import (
     Alternation,
     Latent,
+    Objective,
     OnlineNMF,
     Pair,
     Penalty,
+    Regularisation,
     Result,
     Stopping,
+    affine,
+    augmented,
     extrapolation,
     nmf,
     nonlinear_semi_nmf,
+    objective,
     semi_nmf,
 )
 from nmfdnn.factorization.driver import iterate
@@ -33,20 +40,31 @@ ONE = torch.ones(1, 1, dtype=torch.float64)
 HALF = torch.eye(30)[:, :12] + torch.rand(30, 12, generator=torch.Generator().manual_seed(0)).round()
 
 
+class Residual(Objective):
+    """½r² for the residual r(Z), in the place of a fit to A = 1."""
+
+    def __init__(self, r) -> None:
+        super().__init__(ONE)
+        object.__setattr__(self, "r", r)
+
+    def error(self, pair: Pair) -> torch.Tensor:
+        return 0.5 * self.r(pair.Z).squeeze() ** 2
+
+
 def halving(*, until: int = 10**9) -> tuple:
-    """A = 1 and a fit whose residual is Z, which halves at every step; NaN after `until` steps."""
+    """A residual Z that halves at every step; NaN after `until` steps."""
 
     def step(pair: Pair) -> Pair:
         count = pair.W + 1
         return Pair(torch.where(count > until, math.nan, pair.Z / 2), count)
 
-    return ONE, Pair(ONE, 0 * ONE), step, lambda pair: 1 - pair.Z
+    return Residual(lambda Z: Z), Pair(ONE, 0 * ONE), step
 
 
 def scripted(*residuals: float) -> tuple:
-    """A = 1 and a fit with these residuals, the start's first."""
+    """These residuals, the start's first."""
     given = torch.tensor(residuals, dtype=torch.float64)
-    return ONE, Pair(0 * ONE, ONE), lambda pair: Pair(pair.Z + 1, ONE), lambda pair: 1 - given[pair.Z.long()]
+    return Residual(lambda Z: given[Z.long()]), Pair(0 * ONE, ONE), lambda pair: Pair(pair.Z + 1, ONE)
 
 
 @pytest.mark.parametrize(
@@ -291,3 +309,70 @@ def test_launches_of_an_iteration_are_few_whatever_the_rank(function, most, monk
     assert 0 < few <= most
     # A step may be taken or not, and sweeps are fewer where the rank is near the number of columns.
     assert many <= few
+
+
+@dataclass(frozen=True)
+class Halved:
+    """W by least squares, codes on their way to half of what they are: a solver for any of the problems."""
+
+    def steps(self, goal):
+        def step(pair):
+            Z = pair.Z / 2
+            inputs = augmented(Z, len(pair.W) > Z.shape[1])
+            return Pair(Z, torch.linalg.lstsq(inputs, goal.A).solution)
+
+        return step
+
+
+@pytest.mark.parametrize("scale", [1e-10, 1, 1e10])
+@pytest.mark.parametrize(
+    ("function", "key"), [(nmf, "update"), (semi_nmf, "update"), (nonlinear_semi_nmf, "alternation")]
+)
+def test_a_solver_of_ones_own_is_iterated(function, key, scale, put, rng):
+    Z, W = rng.random((30, 3)), rng.random((3, 8))
+    A = put(scale * Z @ W)
+    start = (put(Z) * scale**0.5, put(W) * scale**0.5)
+    result = function(A, 3, start=start, stopping=Stopping(4, 0, 1), **{key: Halved()})
+    assert oracle.error(result.Z @ result.W, scale * Z @ W) < 1e-10
+    assert len(result.objective) == 5
+    if result.iterations:  # the first of equals, or what rounding prefers
+        assert oracle.error(result.Z * 2.0**result.iterations, Z * scale**0.5) < 1e-10
+
+
+def test_what_is_no_solver_is_refused():
+    A = torch.ones(4, 3)
+    for function, key in ((nmf, "update"), (semi_nmf, "update"), (nonlinear_semi_nmf, "alternation")):
+        with pytest.raises(ConfigError, match=rf"{key} must be .*a solver: an object with a method steps"):
+            function(A, 2, **{key: object()})
+    with pytest.raises(ConfigError, match="regularisation must be None with a solver"):
+        semi_nmf(A, 2, update=Halved(), regularisation=Regularisation(code_ridge=1))
+
+
+def test_the_objective_in_strips_is_that_of_all_rows(monkeypatch, put, rng, dtype):
+    A, pair = (
+        put(rng.random((50, 7)), dtype),
+        Pair(put(rng.random((50, 3)), dtype), put(rng.random((4, 7)), dtype)),
+    )
+    V = put(rng.random((50, 7)), dtype)
+    goals = [
+        Objective(A),
+        Objective(A, nonlinear=True),
+        Objective(A, V),
+        *(Objective(A, V, beta=b) for b in (0, 1)),
+    ]
+    whole = [float(goal.value(pair)) for goal in goals]
+    assert whole == pytest.approx([float(goal.divergence(affine(*pair))) for goal in goals], rel=1e-6)
+    for name in ("CACHED", "PIECE"):
+        monkeypatch.setattr(objective, name, 100)  # 14 rows at a time
+    assert [float(goal.value(pair)) for goal in goals] == pytest.approx(whole, rel=1e-6)
+
+
+@pytest.mark.parametrize("function", FUNCTIONS)
+def test_strips_do_not_change_a_factorization(function, monkeypatch, put, rng):
+    A, stopping = put(rng.random((50, 12))), Stopping(30, 0, 30)
+    whole = function(A, 3, stopping=stopping)
+    for name in ("CACHED", "PIECE"):
+        monkeypatch.setattr(objective, name, 100)
+    strips = function(A, 3, stopping=stopping)
+    assert oracle.error(strips.Z, whole.Z) < 1e-8
+    assert oracle.error(strips.W, whole.W) < 1e-8

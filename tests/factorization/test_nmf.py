@@ -13,9 +13,8 @@ from sklearn.decomposition._nmf import _initialize_nmf
 from torch import Tensor
 
 from nmfdnn.errors import ConfigError
-from nmfdnn.factorization import Pair, Stopping, hals_step, multiplicative_step, nmf
-from nmfdnn.factorization.accelerated import AcceleratedHALS
-from nmfdnn.factorization.nmf import SOLVERS, SWEEPS
+from nmfdnn.factorization import Accelerated, Objective, Pair, Stopping, hals_step, multiplicative_step, nmf
+from nmfdnn.factorization.nmf import SOLVERS
 
 STEPS = {"multiplicative": (multiplicative_step, oracle.lee_seung), "hals": (hals_step, oracle.hals)}
 STARTS = ["random", "nndsvd", "nndsvda", "nndsvdar"]
@@ -204,8 +203,8 @@ def test_a_dead_part_stays_finite(update, put, rng, dtype):
 
 def test_the_accelerated_steps_equal_the_oracle(put, rng):
     A, (Z, W) = rng.random((40, 30)), factors(rng, 40, 5, 30)
-    step, pair = AcceleratedHALS(put(A), SWEEPS), Pair(put(Z), put(W))
-    expected = oracle.accelerated_hals(A, Z, W, SWEEPS, 60)
+    step, pair = Accelerated(4).steps(Objective(put(A))), Pair(put(Z), put(W))
+    expected = oracle.accelerated_hals(A, Z, W, 4, 60)
     assert 0 < sum(not taken for _, _, taken in expected) < 20
     for Z, W, _ in expected:
         pair = step(pair)
@@ -246,7 +245,11 @@ def test_a_subsample_that_misses_features_is_mended(put):
     ("arguments", "message"),
     [
         ({"subsample": -1}, "subsample must be an integer ≥ 0"),
-        ({"update": "als"}, "update must be one of accelerated, multiplicative, hals, got 'als'"),
+        (
+            {"update": "als"},
+            r"update must be one of accelerated, hals, multiplicative, or a solver: .*, got 'als'",
+        ),
+        ({"update": 3}, r"update must be one of .*, or a solver: .* steps\(goal\), got 3"),
         ({"start": "zeros"}, r"start must be a pair \(Z, W\) or one of random, nndsvd"),
         ({"A": -torch.ones(6, 4)}, "A has negative entries.*semi_nmf"),
     ],

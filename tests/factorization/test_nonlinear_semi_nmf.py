@@ -14,6 +14,7 @@ from nmfdnn.errors import ConfigError
 from nmfdnn.factorization import (
     Alternation,
     Latent,
+    Objective,
     Pair,
     Regularisation,
     Stopping,
@@ -21,7 +22,6 @@ from nmfdnn.factorization import (
     nonlinear_semi_nmf,
     nonlinear_semi_nmf_step,
 )
-from nmfdnn.factorization.latent import latent_step
 from nmfdnn.linalg import METHODS
 
 
@@ -183,7 +183,7 @@ def test_bad_alternation(arguments, message):
 def test_latent_steps_equal_the_oracle(bias, free, put, rng):
     A, Z, W = problem(rng, 40, 4, 20, bias)
     A[3:5] -= 0.1  # entries below zero count as zero
-    step, pair = latent_step(put(A), bias, Latent(not free, 3)), Pair(put(Z), put(W))
+    step, pair = Latent(not free, 3).steps(Objective(put(A), nonlinear=True)), Pair(put(Z), put(W))
     expected = oracle.latent(A, Z, W, bias, 0 if free else 3, 30)
     assert any(taken for _, _, taken in expected)
     for Z, W, _ in expected:

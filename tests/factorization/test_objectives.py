@@ -26,9 +26,10 @@ from nmfdnn.factorization import (
     semi_nmf,
     transform,
 )
-from nmfdnn.factorization.completion import completed
+from nmfdnn.factorization.completion import advanced
 from nmfdnn.factorization.divergence import divergence_step
-from nmfdnn.factorization.nmf import SWEEPS, hals_step
+from nmfdnn.factorization.hals import hals_step
+from nmfdnn.factorization.nmf import SWEEPS
 from nmfdnn.factorization.objective import Objective, objective
 
 FEW = Stopping(12, 0, 4)
@@ -156,7 +157,7 @@ def test_steps_on_a_completed_matrix_equal_the_oracle(penalty, put, rng):
     V /= V.max()
     levels = tuple(Penalty(*p) for p in penalty)
     goal = Objective(put(A * (V > 0)), put(V), penalty=levels)
-    step = completed(goal, partial(hals_step, penalty=levels, sweeps=SWEEPS), (True, True))
+    step = advanced(goal, partial(hals_step, penalty=levels, sweeps=SWEEPS), (True, True))
     pair = Pair(put(Z), put(W))
     expected = oracle.completed(A, Z, W, V, SWEEPS, 60, penalty)
     assert 0 < sum(not taken for _, _, taken in expected) < 20
