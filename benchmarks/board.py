@@ -160,6 +160,15 @@ def arguments_of(job: Job, data: Data, out: Path) -> list[str]:
 
 def run(job: Job, data: Data, out: Path) -> Done:
     """Train, in this process."""
+    if data.table:
+        from tables import split
+
+        split(out / "tables" / f"{data.table}_{job.seed}.npz", data.table, job.seed)
+    return train(job, arguments_of(job, data, out), out)
+
+
+def train(job: Job, arguments: Sequence[str], out: Path) -> Done:
+    """The run of a job by a command line, in this process, with one thread and the CPU's seconds."""
     import torch
 
     import nmfdnn
@@ -169,14 +178,9 @@ def run(job: Job, data: Data, out: Path) -> Done:
 
     torch.set_num_threads(1)
     Stopwatch._now = lambda self: time.process_time()  # type: ignore[method-assign]
-    if data.table:
-        from tables import split
-
-        split(out / "tables" / f"{data.table}_{job.seed}.npz", data.table, job.seed)
     folder = job.folder(out)
     try:
-        own = arguments_of(job, data, out)
-        trained = nmfdnn.train("resume=true", *own, folder=folder)
+        trained = nmfdnn.train("resume=true", *arguments, folder=folder)
     except (NmfdnnError, RuntimeError) as error:  # it diverged
         shutil.rmtree(folder, ignore_errors=True)
         return Done(job, (), (), None, 0, failed=f"{type(error).__name__}: {error}"[:200])
@@ -290,11 +294,16 @@ def table(record: Record, data: Data) -> list[str]:
     return lines
 
 
+def batch_of(data: Data, row: Row, overrides: str) -> int:
+    """Samples in a mini-batch; 0 for all."""
+    own = settings(overrides)
+    return next((int(own[key]) for key in own if key.endswith("batch_size")), row.batch[data.large])
+
+
 def _held(data: Data, row: Row, job: Job) -> str:
     """4 bytes for each number that waits for an update, in MB."""
     inputs, samples, classes = data.shape
-    own = settings(job.overrides)
-    batch = next((int(own[key]) for key in own if key.endswith("batch_size")), row.batch[data.large])
+    batch = batch_of(data, row, job.overrides)
     return f"{4 * row.held([inputs, 1000, 500, classes], min(batch, samples), samples) / 1e6:.1f}"
 
 

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from boards import DIGITS, done, record_of
 from runs import configured
 
 import nmfdnn
@@ -16,12 +17,10 @@ from nmfdnn.training.common import Stopwatch
 from nmfdnn.training.jacobi import JacobiTrainer
 from nmfdnn.training.relaxation import RelaxationTrainer
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
-import ablation
+import ablation  # isort: skip  (after boards, which knows where these are)
 import board
-from board_rows import DATA, ROWS, Data, Row, all_layers, all_samples, one_layer
+from board_rows import ROWS, Data, Row, all_layers, all_samples, one_layer
 
-DIGITS = next(data for data in DATA if data.name == "digits")
 SMALL = "experiment=best network.hidden=[20] epochs=2"
 ROW = Row("own", SMALL, ("", "jacobi.omega=1", "jacobi.omega=6"), ("",), 1, (250, 250), all_layers)
 
@@ -29,18 +28,6 @@ ROW = Row("own", SMALL, ("", "jacobi.omega=1", "jacobi.omega=6"), ("",), 1, (250
 @pytest.fixture(autouse=True)
 def _clock(monkeypatch):
     monkeypatch.setattr(Stopwatch, "_now", Stopwatch._now)  # runs of the board replace it
-
-
-def done(job: board.Job, *errors: float, seconds: float = 1.0, failed: str = "") -> board.Done:
-    times = tuple(seconds * epoch for epoch in range(len(errors)))
-    return board.Done(job, errors, times, None, 100, failed)
-
-
-def record_of(tmp_path: Path, *found: board.Done) -> board.Record:
-    record = board.Record(tmp_path / "board.jsonl")
-    for one in found:
-        record.add(one)
-    return board.Record(record.file)
 
 
 @pytest.mark.parametrize("stage", ["tune", "final"])
