@@ -7,8 +7,8 @@ nothing and writes docs/pages/diagnostics.md.
 
 Samples are those that tuning saw: the training part is altered, errors are of the part that is held out, and
 no test data are read. A run passes if it ends within LIMIT CPU seconds, with finite weights and an error of
-at most MARGIN points above that of a linear classifier of the same samples and labels. That was fixed before
-the first run and is the same for every row.
+at most MARGIN points above that of a linear classifier of the same samples and labels. MARGIN was
+fixed before the first run, and both are the same for every row.
 """
 
 from __future__ import annotations
