@@ -5,6 +5,8 @@ does not have yet, and appends each as it ends; a run that was killed goes on fr
 Choose with `--data`, `--rows`, `--stages` and `--seeds`. `--jobs 2` runs two at a time, and `--part 1/4`
 takes every fourth run: four machines make four records, whose lines are put together in any order before the
 next stage. `--report` runs nothing and writes the tables of the record and a picture into docs/pages.
+`--experiments` runs nothing and writes configurations: what was chosen for each row into
+configs/experiment/board, what is tried into configs/search/board.
 
 - `tune`: what is tried for a row, seed 1, with a part of the training data held out. Of these runs the record
   has validation errors only, so no choice can see a test error. The lowest after the last epoch wins.
@@ -33,7 +35,8 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from board_rows import BP, DATA, ROWS, SMALL_EPOCHS, Data, Row
+from board_configs import EXPERIMENTS, SWEEPS, experiment, replace, settings, sweep
+from board_rows import BP, DATA, ROWS, SMALL_EPOCHS, VALIDATION, Data, Row
 from matplotlib.figure import Figure
 
 HERE = Path(__file__).parent
@@ -42,8 +45,9 @@ PAGES = HERE.parent / "docs" / "pages"
 STAGES = ("tune", "final", "clock")
 SEEDS = {False: (1, 2, 3, 4, 5), True: (1, 2, 3)}
 """Of final runs, for data that are large or not."""
-VALIDATION = {False: 0.25, True: 0.1}
 CLOCK_EPOCHS = 3
+PLACES = ("fashion_mnist", "mnist_5k")
+"""Data whose choices become experiments."""
 MISSING = "not run"
 
 
@@ -160,6 +164,15 @@ def arguments_of(job: Job, data: Data, out: Path) -> list[str]:
 
 def run(job: Job, data: Data, out: Path) -> Done:
     """Train, in this process."""
+    if data.table:
+        from tables import split
+
+        split(out / "tables" / f"{data.table}_{job.seed}.npz", data.table, job.seed)
+    return train(job, arguments_of(job, data, out), out)
+
+
+def train(job: Job, arguments: Sequence[str], out: Path) -> Done:
+    """The run of a job by a command line, in this process, with one thread and the CPU's seconds."""
     import torch
 
     import nmfdnn
@@ -169,14 +182,9 @@ def run(job: Job, data: Data, out: Path) -> Done:
 
     torch.set_num_threads(1)
     Stopwatch._now = lambda self: time.process_time()  # type: ignore[method-assign]
-    if data.table:
-        from tables import split
-
-        split(out / "tables" / f"{data.table}_{job.seed}.npz", data.table, job.seed)
     folder = job.folder(out)
     try:
-        own = arguments_of(job, data, out)
-        trained = nmfdnn.train("resume=true", *own, folder=folder)
+        trained = nmfdnn.train("resume=true", *arguments, folder=folder)
     except (NmfdnnError, RuntimeError) as error:  # it diverged
         shutil.rmtree(folder, ignore_errors=True)
         return Done(job, (), (), None, 0, failed=f"{type(error).__name__}: {error}"[:200])
@@ -227,11 +235,6 @@ def final_runs(record: Record, data: Data, row: Row) -> list[Done]:
     """Those of the seeds that are there."""
     found = [record.done.get(job) for job in jobs(record, data, row, "final", None)]
     return [done for done in found if done is not None]
-
-
-def settings(text: str) -> dict[str, str]:
-    """Overrides by their keys, the last of each."""
-    return dict(part.split("=", 1) for part in text.split())
 
 
 def tuned(data: Data, row: Row) -> list[str]:
@@ -290,11 +293,16 @@ def table(record: Record, data: Data) -> list[str]:
     return lines
 
 
+def batch_of(data: Data, row: Row, overrides: str) -> int:
+    """Samples in a mini-batch; 0 for all."""
+    own = settings(overrides)
+    return next((int(own[key]) for key in own if key.endswith("batch_size")), row.batch[data.large])
+
+
 def _held(data: Data, row: Row, job: Job) -> str:
     """4 bytes for each number that waits for an update, in MB."""
     inputs, samples, classes = data.shape
-    own = settings(job.overrides)
-    batch = next((int(own[key]) for key in own if key.endswith("batch_size")), row.batch[data.large])
+    batch = batch_of(data, row, job.overrides)
     return f"{4 * row.held([inputs, 1000, 500, classes], min(batch, samples), samples) / 1e6:.1f}"
 
 
@@ -379,6 +387,27 @@ def page(record: Record) -> str:
     return "\n".join(lines) + "\n"
 
 
+def experiments(record: Record) -> dict[str, str]:
+    """The configuration of every row that has a setting, chosen on the first of PLACES that there is."""
+    found = {}
+    places = [data for place in PLACES for data in DATA if data.name == place]
+    for row in ROWS:
+        chosen = [(data, best) for data in places if (best := choose(record, data, row)) is not None]
+        for data, best in chosen[:1]:
+            error = f"{record.done[best].error:.2f} %"
+            about = (
+                f"The board's `{row.name}` as chosen on {data.name}, with {error} of the validation part.\n"
+                "For all training data add data.validation=0. By `python benchmarks/board.py --experiments`."
+            )
+            found[row.name] = experiment(row.name, best.overrides, about)
+    return found
+
+
+def sweeps() -> dict[str, str]:
+    """The configurations of what is tried."""
+    return {f"{row.name}{'_large' * large}": sweep(row, large) for row in ROWS for large in (False, True)}
+
+
 def names(values: Iterable[Any]) -> list[str]:
     """Of rows or data."""
     return [value.name for value in values]
@@ -413,8 +442,13 @@ def main() -> None:
     parser.add_argument("--part", default="1/1", help="1/4 for the first of four machines")
     parser.add_argument("--record", type=Path, default=RECORD)
     parser.add_argument("--report", action="store_true", help="run nothing: write the page and the picture")
+    parser.add_argument("--experiments", action="store_true", help="run nothing: write the configurations")
     arguments = parser.parse_args()
     record = Record(arguments.record)
+    if arguments.experiments:
+        replace(EXPERIMENTS, experiments(record))
+        replace(SWEEPS, sweeps())
+        return
     if arguments.report:
         (PAGES / "board.md").write_text(page(record), encoding="utf-8")
         draw(record).savefig(PAGES / "board.png", dpi=80)

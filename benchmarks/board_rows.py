@@ -76,6 +76,8 @@ class Data:
 
 SMALL_EPOCHS = 20
 """Of every row on few data, in tuning and in final runs."""
+VALIDATION = {False: 0.25, True: 0.1}
+"""The part of the training data that is held out for tuning, of few and of large data."""
 
 TRICKS = "bp.averaging=0.98"
 BP = "experiment=best_bp"

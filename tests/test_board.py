@@ -7,6 +7,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from boards import DIGITS, done, record_of
+from hydra import compose, initialize_config_module
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from runs import configured
 
 import nmfdnn
@@ -16,12 +20,11 @@ from nmfdnn.training.common import Stopwatch
 from nmfdnn.training.jacobi import JacobiTrainer
 from nmfdnn.training.relaxation import RelaxationTrainer
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
-import ablation
+import ablation  # isort: skip  (after boards, which knows where these are)
 import board
+import board_configs
 from board_rows import DATA, ROWS, Data, Row, all_layers, all_samples, one_layer
 
-DIGITS = next(data for data in DATA if data.name == "digits")
 SMALL = "experiment=best network.hidden=[20] epochs=2"
 ROW = Row("own", SMALL, ("", "jacobi.omega=1", "jacobi.omega=6"), ("",), 1, (250, 250), all_layers)
 
@@ -29,18 +32,6 @@ ROW = Row("own", SMALL, ("", "jacobi.omega=1", "jacobi.omega=6"), ("",), 1, (250
 @pytest.fixture(autouse=True)
 def _clock(monkeypatch):
     monkeypatch.setattr(Stopwatch, "_now", Stopwatch._now)  # runs of the board replace it
-
-
-def done(job: board.Job, *errors: float, seconds: float = 1.0, failed: str = "") -> board.Done:
-    times = tuple(seconds * epoch for epoch in range(len(errors)))
-    return board.Done(job, errors, times, None, 100, failed)
-
-
-def record_of(tmp_path: Path, *found: board.Done) -> board.Record:
-    record = board.Record(tmp_path / "board.jsonl")
-    for one in found:
-        record.add(one)
-    return board.Record(record.file)
 
 
 @pytest.mark.parametrize("stage", ["tune", "final"])
@@ -187,3 +178,56 @@ def test_the_ablation_s_table_compares_seed_by_seed(tmp_path):
     assert starts[plain.name] == ["3.00 (2.00 – 5.00)", "+0.00"]
     assert starts[other.name] == ["5.00 (3.00 – 5.00)", "+1.00"]
     assert starts[lost.name] == ["3 of 3 diverged", ""]
+
+
+def files_of(folder: Path) -> dict[str, str]:
+    return {path.stem: path.read_text(encoding="utf-8") for path in folder.glob("*.yaml")}
+
+
+def test_the_configurations_say_what_the_record_says():
+    again = "run python benchmarks/board.py --experiments"
+    assert files_of(board.EXPERIMENTS) == board.experiments(board.Record(board.RECORD)), again
+    assert files_of(board.SWEEPS) == board.sweeps(), again
+
+
+@pytest.mark.parametrize("name", sorted(files_of(board.EXPERIMENTS)))
+def test_a_row_s_experiment_has_the_settings_that_were_chosen(name):
+    row = next(row for row in ROWS if row.name == name)
+    record = board.Record(board.RECORD)
+    places = [data for place in board.PLACES for data in DATA if data.name == place]
+    best = next(best for data in places if (best := board.choose(record, data, row)))
+    found, asked = configured(f"experiment=board/{name}").flat(), configured(*best.overrides.split()).flat()
+    assert found.pop("experiment") == f"board_{name}"
+    asked.pop("experiment")
+    assert found == asked
+
+
+def test_experiments_come_from_the_first_place_that_has_chosen(tmp_path, monkeypatch):
+    monkeypatch.setattr(board, "ROWS", (ROW, dataclasses.replace(ROW, name="other")))
+    few, large = (next(data for data in DATA if data.name == name) for name in ("mnist_5k", "fashion_mnist"))
+    tries = board.candidates(few, ROW)
+    record = record_of(tmp_path, *(done(job, 90, 5.0 - i) for i, job in enumerate(tries)))
+    (text,) = board.experiments(record).values()
+    assert "as chosen on mnist_5k, with 3.00 %" in text
+    assert text.endswith("epochs: 20\nnetwork:\n  hidden: [20]\njacobi:\n  omega: 6\n")
+    record.add(done(*board.candidates(large, ROW), 90, 9.0))
+    (text,) = board.experiments(record).values()
+    assert "as chosen on fashion_mnist, with 9.00 %" in text
+    (tmp_path / "gone.yaml").touch()
+    board_configs.replace(tmp_path, {"own": text})
+    assert files_of(tmp_path) == {"own": text}
+
+
+@pytest.mark.parametrize("large", [False, True])
+@pytest.mark.parametrize("name", ["jacobi", "nmf", "adam", "dtp", "bcd"])
+def test_a_sweep_s_jobs_are_what_is_tried(name, large):
+    row = next(row for row in ROWS if row.name == name)
+    swept = f"+search=board/{name}{'_large' * large}"
+    with initialize_config_module("nmfdnn.configs", version_base="1.3"):
+        params = compose("config", [swept], return_hydra_config=True).hydra.sweeper.params
+    given = [f"{key}={value}" for key, value in params.items()]
+    parsed = OverridesParser.create().parse_overrides(given)
+    (jobs,) = BasicSweeper.split_arguments(parsed, max_batch_size=None)
+    data = next(data for data in DATA if data.name == board_configs.SWEPT[large])
+    asked = [board.arguments_of(job, data, Path()) for job in board.candidates(data, row)]
+    assert [configured(*job).flat() for job in jobs] == [configured(*own).flat() for own in asked]
