@@ -50,7 +50,7 @@ NETS = {
     "conv": (
         POOLED,
         BackpropConfig(batch_size=32),
-        JacobiConfig(batch_size=50, damping=0.01, gram_every=20),
+        JacobiConfig(batch_size=25, damping=0.01, gram_every=20, ridge=0.0, input_ridge=0.0),
     ),
 }
 SOLVER = SolverConfig("cholesky", 1e-2, 1e-2)
