@@ -54,20 +54,18 @@ class Alternating:
 
     Attributes:
         alternation: how an iteration goes.
-        bias: whether the last row of W is one.
         regularisation: pseudo-inverse and ridges.
         kernels: element-wise backend.
     """
 
     alternation: Alternation
-    bias: bool
     regularisation: Regularisation
     kernels: Kernels
 
     def steps(self, goal: Objective) -> Step:
         """See `Solver`: for ½‖A − f(ẐW)‖²."""
-        how = (self.bias, self.alternation, self.regularisation, self.kernels)
-        return lambda pair: nonlinear_semi_nmf_step(goal.A, pair, *how)
+        how = (self.alternation, self.regularisation, self.kernels)
+        return lambda pair: nonlinear_semi_nmf_step(goal.A, pair, pair.bias, *how)
 
 
 @torch.no_grad()

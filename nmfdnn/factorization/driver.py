@@ -74,7 +74,7 @@ class Solver(Protocol):
     def steps(self, goal: Objective) -> Step:
         """What leads from a pair to the next one, anew for each run: steps may remember.
 
-        Where W has more rows than Z has columns, the last one is a bias.
+        Where W has more rows than Z has columns, the last one is a bias (`Pair.bias`).
 
         Raises:
             ConfigError: it cannot minimise this.

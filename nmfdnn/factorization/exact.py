@@ -38,7 +38,7 @@ class Exact:
         how, (codes, weights) = self.regularisation, goal.penalty
 
         def advance(A: Tensor, pair: Pair) -> Pair:
-            W = improved_weights(A, pair, len(pair.W) > pair.Z.shape[1], how.weight_ridge, weights)
+            W = improved_weights(A, pair, pair.bias, how.weight_ridge, weights)
             return Pair(exact_code_step(A, pair.Z, W, how.code_ridge, penalty=codes), W)
 
         return advanced(goal, advance)

@@ -20,6 +20,11 @@ class Pair(NamedTuple):
     Z: Tensor
     W: Tensor
 
+    @property
+    def bias(self) -> bool:
+        """Whether the last row of W is one."""
+        return len(self.W) > self.Z.shape[1]
+
 
 @dataclass(frozen=True)
 class Units:

@@ -54,7 +54,7 @@ class LatentDescent:
 
     def end(self, pair: Pair, plain: Tensor | bool) -> Pair:
         """A step towards the latent targets, which are made and used a strip of rows at a time."""
-        inputs = augmented(pair.Z, len(pair.W) > pair.Z.shape[1])
+        inputs = augmented(pair.Z, pair.bias)
         products, codes = None, []
         for here in strips(self.T):
             V = affine(pair.Z[here], pair.W)

@@ -62,7 +62,7 @@ def nonlinear_semi_nmf(
     what = "None, or given with alternation=Alternation()"
     require(isinstance(how, Alternation) or regularisation is None, "regularisation", what, regularisation)
     regularisation = regularisation or Regularisation()
-    solver = Alternating(how, bias, regularisation, kernels) if isinstance(how, Alternation) else how
+    solver = Alternating(how, regularisation, kernels) if isinstance(how, Alternation) else how
     what = "Latent(), Alternation(), or a solver: an object with a method steps(goal)"
     require(callable(getattr(solver, "steps", None)), "alternation", what, alternation)
     nonnegative = isinstance(how, Latent) and how.nonnegative

@@ -49,7 +49,8 @@ def nonlinear_transform(
     rank = len(W) - bias
     require(rank >= 1, "W", "of at least one row besides the bias", tuple(W.shape))
     require(W.shape[1] == A.shape[1], "W", f"of as many columns as A, {A.shape[1]}", tuple(W.shape))
-    units = Units(unit(A), unit(A) / unit(W[:rank]))
+    u = unit(A)
+    units = Units(u, u / unit(W[:rank]))
     start = units.inner(Pair(A.new_zeros(len(A), rank), W))
     A = in_units(A, units.A)
     goal = Objective(A, nonlinear=True)

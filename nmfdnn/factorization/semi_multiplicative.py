@@ -38,8 +38,7 @@ class SemiMultiplicative:
         require(not any(goal.penalty), "update", "'exact' with a penalty", "multiplicative")
 
         def advance(A: Tensor, pair: Pair) -> Pair:
-            bias = len(pair.W) > pair.Z.shape[1]
-            return semi_nmf_step(A, pair, bias, self.regularisation, kernels=self.kernels)
+            return semi_nmf_step(A, pair, pair.bias, self.regularisation, kernels=self.kernels)
 
         return advanced(goal, advance)
 

@@ -64,7 +64,8 @@ def transform(
     rank = len(W) - bias
     require(rank >= 1, "W", "of at least one row besides the bias", tuple(W.shape))
     require(W.shape[1] == A.shape[1], "W", f"of as many columns as A, {A.shape[1]}", tuple(W.shape))
-    units = Units(unit(A), unit(A) / unit(W[:rank]))
+    u = unit(A)
+    units = Units(u, u / unit(W[:rank]))
     start = units.inner(Pair(A.new_zeros(len(A), rank), W))
     goal = objective(in_units(A, units.A), V, weight, beta)
     W, b = split_bias(start.W, rank)
