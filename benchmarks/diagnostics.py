@@ -16,8 +16,10 @@ from __future__ import annotations
 import argparse
 import math
 import signal
+import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -230,24 +232,35 @@ class TooLongError(RuntimeError):
     """A run has had its time."""
 
 
+@contextmanager
+def limited(seconds: float) -> Iterator[None]:
+    """Raise `TooLongError` in what runs longer; Windows has no such clock and sets no limit."""
+    if sys.platform == "win32":
+        yield
+        return
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        raise TooLongError(f"more than {seconds:g} CPU seconds")
+
+    before = signal.signal(signal.SIGPROF, stop)
+    signal.setitimer(signal.ITIMER_PROF, seconds, 5)  # once more if something swallowed the first
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        signal.signal(signal.SIGPROF, before)
+
+
 def run(job: board.Job, data: Data, out: Path) -> board.Done:
     """Train, in this process, for as long as a run may take."""
     if job.row == LINEAR:
         return linear(job, out)
 
-    def stop(number: int, frame: FrameType | None) -> None:
-        raise TooLongError(f"more than {LIMIT:g} CPU seconds")
-
     check = next(check for check in CHECKS if check.name == job.stage)
     own = [*job.overrides.split(), f"seed={job.seed}", "data.validation=0", "threads=1"]
     own += ["data=arrays", "data.standardize=none", f"data.path={file_of(out, job.data, check.data)}"]
-    before = signal.signal(signal.SIGPROF, stop)
-    signal.setitimer(signal.ITIMER_PROF, LIMIT, 5)  # once more if something swallowed the first
-    try:
+    with limited(LIMIT):
         return board.train(job, own, out)
-    finally:
-        signal.setitimer(signal.ITIMER_PROF, 0)
-        signal.signal(signal.SIGPROF, before)
 
 
 def reference(some: Set, check: Check) -> board.Job:
