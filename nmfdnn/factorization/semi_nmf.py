@@ -91,7 +91,9 @@ def semi_nmf(
     if start is None:
         start = "random" if update == "multiplicative" else "svd"
     full = A if V is None else Objective(A, V).filled(means(A, V)[1])
-    full, pair, units = starting_pair(full, rank, bias, regularisation, start, generator, negative=remedy)
+    full, pair, units = starting_pair(
+        full, rank, bias, regularisation, start, generator, negative=remedy, penalised=any(penalties)
+    )
     goal = objective(full if V is None else in_units(A, units.A), V, weight, 2, penalties, (0, 1))
     ridge = regularisation.weight_ridge > 0
     return iterate(goal, pair, solver.steps(goal), stopping or Stopping(), units, ridge=ridge)
@@ -106,14 +108,16 @@ def starting_pair(
     generator: torch.Generator | None,
     *,
     negative: str | None = None,
+    penalised: bool = False,
 ) -> tuple[Tensor, Pair, Units]:
-    """A, starting codes and weights, all checked and in the unit of A, and that unit; see `semi_nmf`.
+    """A, starting codes and weights, all checked and in units of their own, and these; see `semi_nmf`.
 
-    `negative` is the remedy for negative codes, where they are not allowed.
+    `negative` is the remedy for negative codes, where they are not allowed. A penalty, and a ridge where
+    there is a bias, tell codes of one unit from those of another: these stay in the user's.
     """
     rank = require_whole(rank, "rank", 1)
-    units = Units(unit(A))
     if isinstance(start, str):
+        units = Units(unit(A))
         require(start in STARTS, "start", f"a pair (Z, W) or one of {', '.join(STARTS)}", start)
         draws = source(generator, A.device)
         A = in_units(A, units.A)
@@ -123,8 +127,11 @@ def starting_pair(
         return A, Pair(Z, least_squares_weights(A, Z, bias, regularisation)), units
     Z, W = two(start)
     check_matrix(Z, "Z", like=A, shape=(len(A), rank), negative=negative)
+    told = penalised or (bias and regularisation.weight_ridge > 0)
+    units = Units(unit(A), 1.0 if told else unit(Z))
     A = in_units(A, units.A)
     if W is None:
+        Z = in_units(Z, float(units.Z))
         return A, Pair(Z, least_squares_weights(A, Z, bias, regularisation)), units
     check_matrix(W, "W", like=A, shape=(rank + bias, A.shape[1]))
     return A, units.inner(Pair(Z, W)), units

@@ -157,11 +157,12 @@ def test_divergence_returns_the_best_finite_factors():
 @pytest.mark.parametrize("check_every", [1, 10])
 def test_divergence_inside_a_block_loses_nothing(check_every, device):
     g = torch.Generator().manual_seed(0)
-    A, Z = torch.rand(20, 8, generator=g).to(device), torch.rand(20, 3, generator=g).to(device)
-    # The fitted W is of order 10²⁵: ZW is not, but WWᵀ overflows float32.
-    result = semi_nmf(A, 3, start=(1e-25 * Z, None), stopping=Stopping(20, 0, check_every))
+    A, Z, W = (torch.rand(shape, generator=g).to(device) for shape in ((20, 8), (20, 3), (3, 8)))
+    # ZW is not large, but WWᵀ overflows float32.
+    Z[:, 0], W[0] = 1e-25 * Z[:, 0], 1e25 * W[0]
+    result = semi_nmf(A, 3, start=(Z, W), stopping=Stopping(20, 0, check_every))
     assert (result.ended, result.iterations) == ("diverged", 0)
-    assert torch.equal(result.Z, 1e-25 * Z)
+    assert torch.equal(result.Z, Z)
     assert torch.isfinite(result.W).all()
     assert len(result.objective) == 1
 

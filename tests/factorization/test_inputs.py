@@ -164,6 +164,34 @@ def test_a_start_may_be_badly_balanced(update, put, rng, dtype):
     assert close(moved.W * D[:, None], plain.W, dtype)
 
 
+@pytest.mark.parametrize("power", [-50, -33, 25, 50])
+@pytest.mark.parametrize("weights", [True, False])
+@pytest.mark.parametrize("bias", [False, True])
+@pytest.mark.parametrize(
+    "function",
+    [
+        semi_nmf,
+        partial(semi_nmf, update="multiplicative"),
+        nonlinear_semi_nmf,
+        partial(nonlinear_semi_nmf, alternation=Alternation()),
+    ],
+)
+def test_codes_to_start_from_have_a_unit_of_their_own(function, bias, weights, power, put, rng, dtype):
+    """(cZ, W/c) is the same start, to the last bit where c is a power of four."""
+    A, Z, W = (put(rng.random(shape), dtype) for shape in ((30, 12), (30, 5), (5 + bias, 12)))
+    ends = []
+    for c in (1.0, 4.0**power):
+        W_c = torch.cat((W[:5] / c, W[5:]))
+        start = (Z * c, W_c if weights else None)
+        result = function(A, 5, bias=bias, start=start, stopping=FEW)
+        assert result.iterations > 0
+        ends.append((result.Z / c, torch.cat((result.W[:5] * c, result.W[5:])), result.objective))
+    plain, moved = ends
+    assert torch.equal(moved[0], plain[0])
+    assert torch.equal(moved[1], plain[1])
+    assert moved[2] == plain[2]
+
+
 @pytest.mark.parametrize("step", [multiplicative_step, hals_step])
 def test_single_steps_do_not_see_units_or_balance(step, put, rng, dtype):
     A, Z, W = (
