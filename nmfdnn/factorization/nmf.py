@@ -123,9 +123,11 @@ def _start(goal: Objective, rank: int, start: str, few: int, generator: torch.Ge
     return Pair(coordinate_descent(A.new_zeros(rank, len(A)), C, G, sweeps).T, W)
 
 
-def fitted_weights(goal: Objective, pair: Pair, generator: torch.Generator) -> Tensor:
+def fitted_weights(
+    goal: Objective, pair: Pair, generator: torch.Generator, stopping: Stopping = FIRST
+) -> Tensor:
     """W (k × m) fitted to some rows, which are of order one, from a pair; others can use all of it."""
-    W = iterate(goal, pair, Accelerated().steps(goal), FIRST).W
+    W = iterate(goal, pair, Accelerated().steps(goal), stopping).W
     # What these rows lack must not be lost to the others: zero codes and zero parts would keep each other.
     spread = torch.rand(W.shape, generator=generator, dtype=W.dtype, device=W.device)
     return torch.maximum(W, 0.02 * W.mean() * spread)

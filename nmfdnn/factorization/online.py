@@ -18,10 +18,13 @@ from ..kernels.coordinates import coordinate_descent
 from .driver import Result, Stopping
 from .entries import entries
 from .inputs import Pair, Units, check_matrix, in_units, source, unit
-from .nmf import SWEEPS, fitted_weights
+from .nmf import FROM_ZERO, SWEEPS, fitted_weights
 from .objective import objective
 from .starts import STARTS, share, starting_pair
 from .transform import transform
+
+FIRST = Stopping(max_iterations=100, tolerance=1e-6)
+"""On the first rows: the updates that follow are not extrapolated and would mend little."""
 
 
 class OnlineNMF:
@@ -150,7 +153,7 @@ class OnlineNMF:
             few = in_units(A[: max(self.batch, 20 * self.rank)], u)
             draws = source(self.generator, A.device)
             pair = starting_pair(few, self.rank, self.start, draws)
-            W = fitted_weights(objective(few), pair, draws)
+            W = fitted_weights(objective(few), pair, draws, FIRST)
         self._W, self.S, self.C = W, A.new_zeros(self.rank, self.rank), A.new_zeros(*W.shape)
 
     def _step(self, A: Any) -> Tensor:
@@ -161,7 +164,7 @@ class OnlineNMF:
         self.rows += many
         keep = (1 - many / self.rows) ** self.forgetting
         products, G = W @ A.T, W @ W.T
-        Z = coordinate_descent(A.new_zeros(self.rank, len(A)), products, G, 2 * SWEEPS)
+        Z = coordinate_descent(A.new_zeros(self.rank, len(A)), products, G, FROM_ZERO)
         fit = ((G @ Z - 2 * products) * Z).sum(dtype=torch.float64) + A.square().sum(dtype=torch.float64)
         S, C, value = parallel.totals(Z @ Z.T, Z @ A, 0.5 * fit)
         self.S, self.C = keep * self.S + S, keep * self.C + C

@@ -15,7 +15,7 @@ import torch
 
 from nmfdnn.errors import ConfigError
 from nmfdnn.factorization import OnlineNMF, Stopping, nmf, transform
-from nmfdnn.factorization.nmf import SWEEPS
+from nmfdnn.factorization.nmf import FROM_ZERO, SWEEPS
 from nmfdnn.source import Memory
 
 pytestmark = pytest.mark.filterwarnings("ignore:Sparse")
@@ -36,7 +36,7 @@ def test_updates_equal_the_oracle(forgetting, put, rng):
     model = OnlineNMF(4, forgetting=forgetting, start=put(W))
     for A in parts:
         model.partial_fit(put(A))
-    expected = oracle.online_nmf(parts, W, forgetting, (2 * SWEEPS, SWEEPS))
+    expected = oracle.online_nmf(parts, W, forgetting, (FROM_ZERO, SWEEPS))
     u = model.units.A
     found = (model.W, u * model.S, u**1.5 * model.C)
     for F, E in zip(found, expected, strict=True):
@@ -54,6 +54,17 @@ def test_it_comes_near_to_what_all_rows_at_once_give(put, rng, dtype):
     assert best * (1 - 1e-3) < more.objective[-1] < 1.02 * best
     assert more.objective[-1] <= once.objective[-1] < 1.2 * best
     assert (more.W >= 0).all()
+
+
+@pytest.mark.parametrize("noise", [0.02, 0.2])
+def test_codes_with_many_zeros_lead_to_the_same_parts(noise, put, rng, dtype):
+    """Codes that have not settled for W would pull it away, pass after pass."""
+    Z = rng.random((4000, 8)) * (rng.random((4000, 8)) < 0.4)
+    whole = put(Z @ rng.random((8, 40)) + noise * rng.random((4000, 40)), dtype)
+    best = min(nmf(whole, 8, stopping=Stopping(500, 0, 50)).objective)
+    model = OnlineNMF(8).fit(whole.split(500), 5)
+    assert model.transform(whole, LONG).objective[-1] < 1.05 * best
+    assert sum(model.objective[-8:]) < 1.05 * best
 
 
 def test_the_objective_of_a_block_is_that_of_the_parts_it_met(put, rng):
