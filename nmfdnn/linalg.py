@@ -321,9 +321,12 @@ def check_dense(A: Tensor, name: str = "A") -> None:
     """Raise a `ConfigError` that says how to convert A, unless it is a non-empty dense matrix of floats."""
     if not isinstance(A, Tensor):
         array = f"{name}.toarray()" if hasattr(A, "toarray") else name
+        mask = ""
+        if hasattr(A, "filled"):  # masked, which `asarray` would forget
+            array, mask = f"{name}.filled(0)", f", and what is masked with torch.tensor(~{name}.mask)"
         raise ConfigError(
             f"{name} must be a torch tensor, got {type(A).__name__}: "
-            f"convert it with torch.tensor(numpy.asarray({array}), dtype=torch.float32)"
+            f"convert it with torch.tensor(numpy.asarray({array}), dtype=torch.float32){mask}"
         )
     if A.layout != torch.strided:
         raise ConfigError(f"{name} must be dense, got {A.layout}: convert it with {name}.to_dense()")

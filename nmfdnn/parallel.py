@@ -191,5 +191,5 @@ def _told() -> Iterator[None]:
     except RuntimeError as error:  # connections that close, and time-outs
         raise ParallelError(
             "another process of this run has ended or cannot be reached: "
-            "start all of them again with resume=true and the folder of the run"
+            "start all of them again; training goes on with resume=true and the folder of its run"
         ) from error

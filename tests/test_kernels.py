@@ -206,6 +206,24 @@ def test_a_compiler_that_does_not_take_the_source_is_no_compiler(monkeypatch):
         native.descend.cache_clear()
 
 
+@pytest.mark.skipif(not COMPILER, reason="needs a C compiler")
+def test_a_compiler_without_openmp_serves_one_thread(monkeypatch, tmp_path):
+    compiler = tmp_path / "cc"
+    compiler.write_text('#!/bin/sh\ncase "$*" in *openmp*) exit 1;; esac\nexec cc "$@"\n')
+    compiler.chmod(0o755)
+    X, C, G = problems(20, 131, torch.float32)
+    expected = coordinate_descent(X, C, G, 3)
+    native.descend.cache_clear()
+    monkeypatch.setenv("CC", str(compiler))
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            assert native.descend(torch.float32) is not None
+            assert torch.equal(coordinate_descent(X, C, G, 3), expected)
+    finally:
+        native.descend.cache_clear()
+
+
 TRITON = """
 import torch
 from nmfdnn.kernels import coordinates, coordinates_triton

@@ -42,6 +42,7 @@ class Accelerated:
 
     def steps(self, goal: Objective) -> Step:
         """See `Solver`: for ½‖A − ZW‖², weights of entries and penalties."""
+        goal.require("nmf", self)
         require(goal.beta == 2, "update", "'multiplicative' for beta < 2", "accelerated")
         if goal.V is None:
             return _Steps(goal, self.sweeps)

@@ -18,7 +18,7 @@ from .driver import Step
 from .inputs import Pair
 from .least_squares import code_step, weight_factors, weight_step
 from .objective import Objective
-from .regularisation import Regularisation, counted
+from .regularisation import NO_REGULARISATION, Regularisation, counted
 
 ORDERS = ("weights_first", "codes_first")
 
@@ -47,25 +47,15 @@ class Alternation:
         require(0 < self.omega <= 2, "omega", "in (0, 2]", self.omega)
         require(self.order in ORDERS, "order", f"one of {', '.join(ORDERS)}", self.order)
 
-
-@dataclass(frozen=True)
-class Alternating:
-    """An alternation with what its steps need besides.
-
-    Attributes:
-        alternation: how an iteration goes.
-        regularisation: pseudo-inverse and ridges.
-        kernels: element-wise backend.
-    """
-
-    alternation: Alternation
-    regularisation: Regularisation
-    kernels: Kernels
-
-    def steps(self, goal: Objective) -> Step:
-        """See `Solver`: for ½‖A − f(ẐW)‖²."""
-        how = (self.alternation, self.regularisation, self.kernels)
-        return lambda pair: nonlinear_semi_nmf_step(goal.A, pair, pair.bias, *how)
+    def steps(
+        self,
+        goal: Objective,
+        regularisation: Regularisation = NO_REGULARISATION,
+        kernels: Kernels = REFERENCE,
+    ) -> Step:
+        """See `Solver`: for ½‖A − f(ẐW)‖², with what its steps need besides."""
+        goal.require("nonlinear_semi_nmf", self)
+        return lambda pair: nonlinear_semi_nmf_step(goal.A, pair, pair.bias, self, regularisation, kernels)
 
 
 @torch.no_grad()

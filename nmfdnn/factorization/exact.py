@@ -35,6 +35,7 @@ class Exact:
 
     def steps(self, goal: Objective) -> Step:
         """See `Solver`: for ½‖A − ẐW‖², weights of entries and penalties."""
+        goal.require("semi_nmf", self)
         how, (codes, weights) = self.regularisation, goal.penalty
 
         def advance(A: Tensor, pair: Pair) -> Pair:

@@ -27,6 +27,7 @@ class HALS:
 
     def steps(self, goal: Objective) -> Step:
         """See `Solver`: for ½‖A − ZW‖² and penalties."""
+        goal.require("nmf", self)
         require(goal.beta == 2, "update", "'multiplicative' for beta < 2", "hals")
         require(goal.V is None, "update", "another one with weights of entries", "hals")
         return partial(hals_step, goal.A, penalty=goal.penalty)

@@ -42,6 +42,7 @@ class Latent:
 
     def steps(self, goal: Objective) -> Step:
         """See `Solver`: for ½‖A − f(ẐW)‖²."""
+        goal.require("nonlinear_semi_nmf", self)
         return Extrapolated(goal.A, LatentDescent(goal, self), (self.nonnegative, False), 0.8)
 
 

@@ -32,6 +32,7 @@ class Multiplicative:
 
     def steps(self, goal: Objective) -> Step:
         """See `Solver`: for everything but penalties with sparse A."""
+        goal.require("nmf", self)
         if goal.beta == 2 and goal.V is None and not any(goal.penalty):
             return partial(multiplicative_step, goal.A, kernels=self.kernels)
         sparse = isinstance(goal, SparseObjective)

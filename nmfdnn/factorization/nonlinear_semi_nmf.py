@@ -10,8 +10,8 @@ from torch import Tensor
 
 from ..errors import require
 from ..kernels import REFERENCE, Kernels
-from .alternation import Alternating, Alternation
-from .driver import Result, Solver, Stopping, iterate
+from .alternation import Alternation
+from .driver import Result, Solver, Stopping, iterate, solver_of
 from .inputs import check_matrix
 from .latent import Latent
 from .objective import Objective
@@ -25,7 +25,7 @@ def nonlinear_semi_nmf(
     rank: int,
     *,
     bias: bool = False,
-    alternation: Solver | Alternation | None = None,
+    alternation: str | Solver = "latent",
     regularisation: Regularisation | None = None,
     start: str | tuple[Tensor, Tensor | None] = "random",
     stopping: Stopping | None = None,
@@ -39,8 +39,8 @@ def nonlinear_semi_nmf(
             met.
         rank: number of codes k ≥ 1.
         bias: append a row to W that a column of ones multiplies.
-        alternation: how one iteration goes: `Latent` (Saul 2022, extrapolated), the default, or
-            `Alternation`, the weight and code steps of Sakurai et al. 2016, or another `Solver`.
+        alternation: how one iteration goes: "latent", which is `Latent()` (Saul 2022, extrapolated),
+            "sakurai2016", which is `Alternation()`, their weight and code steps, or a `Solver`.
         regularisation: pseudo-inverse, λ_W and λ_Z (Arai 2018) of an `Alternation`.
         start: "random" (Z uniform in [0.2, 1.2], W by least squares on A), "svd" (a semi-NMF of A, see
             `starts.semi_nonnegative`), or (Z, W) to continue from, where W may be None: least squares on A.
@@ -58,16 +58,15 @@ def nonlinear_semi_nmf(
         ConfigError: A or the start is not finite or of another shape, or an argument is outside its range.
     """
     check_matrix(A)
-    how = Latent() if alternation is None else alternation
+    named: dict[str, Solver] = {"latent": Latent(), "sakurai2016": Alternation()}
+    how = solver_of("alternation", alternation, named)
     what = "None, or given with alternation=Alternation()"
     require(isinstance(how, Alternation) or regularisation is None, "regularisation", what, regularisation)
     regularisation = regularisation or Regularisation()
-    solver = Alternating(how, regularisation, kernels) if isinstance(how, Alternation) else how
-    what = "Latent(), Alternation(), or a solver: an object with a method steps(goal)"
-    require(callable(getattr(solver, "steps", None)), "alternation", what, alternation)
     nonnegative = isinstance(how, Latent) and how.nonnegative
     remedy = "clip it at zero, or leave codes free with Latent(nonnegative=False)" if nonnegative else None
     A, pair, units = starting_pair(A, rank, bias, regularisation, start, generator, negative=remedy)
     goal = Objective(A, nonlinear=True)
     ridge = regularisation.weight_ridge > 0 or regularisation.code_ridge > 0
-    return iterate(goal, pair, solver.steps(goal), stopping or Stopping(), units, ridge=ridge)
+    steps = how.steps(goal, regularisation, kernels) if isinstance(how, Alternation) else how.steps(goal)
+    return iterate(goal, pair, steps, stopping or Stopping(), units, ridge=ridge)

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from .. import parallel
+from ..errors import require
 from .bias import affine, split_bias
 from .extrapolation import on_host
 from .inputs import Pair
@@ -42,6 +43,7 @@ class Objective:
         beta: one of `BETAS`.
         penalty: of Z and of W, as levels λ.
         nonlinear: with f = ReLU.
+        signed: W has any sign and perhaps a bias, as it does with `nonlinear`.
     """
 
     A: Tensor
@@ -50,6 +52,18 @@ class Objective:
     beta: int = 2
     penalty: tuple[Penalty, Penalty] = (NONE, NONE)
     nonlinear: bool = False
+    signed: bool = False
+
+    @property
+    def problem(self) -> str:
+        """The function whose it is."""
+        return "nonlinear_semi_nmf" if self.nonlinear else "semi_nmf" if self.signed else "nmf"
+
+    def require(self, problem: str, solver: object) -> None:
+        """Raise a `ConfigError` unless it is that of the problem that a solver is for."""
+        key = "alternation" if self.nonlinear else "update"
+        name = f"{type(solver).__name__}, which is for {problem}"
+        require(self.problem == problem, key, f"a solver for {self.problem}", name)
 
     @property
     def floor(self) -> float:
@@ -195,16 +209,18 @@ def objective(
     weight: float = 1.0,
     beta: int = 2,
     penalty: tuple[Penalty, Penalty] = (NONE, NONE),
-    shares: tuple[float, float] = (0.5, 0.5),
+    *,
+    signed: bool = False,
 ) -> Objective:
-    """That of a dense or `Sparse` A, its penalties as levels; factors count in s^share, see `Penalty`."""
+    """That of a dense or `Sparse` A, its penalties as levels: factors count in units, see `Penalty`."""
     kind = SparseObjective if isinstance(A, Sparse) else Objective
-    plain = kind(A, V, weight, beta)
+    plain = kind(A, V, weight, beta, signed=signed)
     if not any(penalty):
         return plain
     n, m = share(len(A))[0], A.shape[1]
     count = n * m if V is None else float(parallel.total(V.sum(dtype=torch.float64)))
     s = (2 * kind(A, V).size() / count) ** 0.5
+    shares = (0, 1) if signed else (0.5, 0.5)
     codes, weights = (
         p.level(count / length * s**beta, s**part)
         for p, length, part in zip(penalty, (n, m), shares, strict=True)

@@ -5,7 +5,7 @@ Legend: A (n × m) data, rows are samples; k the rank.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -44,7 +44,7 @@ class RankChoice:
 @torch.no_grad()
 def choose_rank(
     A: Tensor,
-    ranks: Sequence[int],
+    ranks: Iterable[int],
     *,
     function: Callable[..., Result] = nmf,
     folds: int = 5,
@@ -80,8 +80,9 @@ def choose_rank(
     """
     check_dense(A)
     A, V, _ = entries(A, weights, missing)
-    require(isinstance(ranks, Iterable) and len(ranks) > 0, "ranks", "one or more, as range(1, 9)", ranks)
-    tried = tuple(sorted({require_whole(rank, "ranks", 1) for rank in ranks}))
+    given = list(ranks) if isinstance(ranks, Iterable) else []
+    require(len(given) > 0, "ranks", "one or more, as range(1, 9)", ranks)
+    tried = tuple(sorted({require_whole(rank, "ranks", 1) for rank in given}))
     require_whole(folds, "folds", 2)
     require_whole(starts, "starts", 1)
     draws = source(generator, A.device)

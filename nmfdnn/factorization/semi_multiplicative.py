@@ -35,6 +35,7 @@ class SemiMultiplicative:
 
     def steps(self, goal: Objective) -> Step:
         """See `Solver`: for ½‖A − ẐW‖² and weights of entries."""
+        goal.require("semi_nmf", self)
         require(not any(goal.penalty), "update", "'exact' with a penalty", "multiplicative")
 
         def advance(A: Tensor, pair: Pair) -> Pair:

@@ -94,7 +94,7 @@ def semi_nmf(
     full, pair, units = starting_pair(
         full, rank, bias, regularisation, start, generator, negative=remedy, penalised=any(penalties)
     )
-    goal = objective(full if V is None else in_units(A, units.A), V, weight, 2, penalties, (0, 1))
+    goal = objective(full if V is None else in_units(A, units.A), V, weight, 2, penalties, signed=True)
     ridge = regularisation.weight_ridge > 0
     return iterate(goal, pair, solver.steps(goal), stopping or Stopping(), units, ridge=ridge)
 

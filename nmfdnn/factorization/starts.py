@@ -127,7 +127,7 @@ def leading_svd(A: Tensor, rank: int, generator: torch.Generator) -> tuple[Tenso
         basis = torch.randn((A.shape[1], columns), generator=generator, dtype=A.dtype, device=A.device)
         for _ in range(6):
             basis = torch.linalg.qr(parallel.total(A.T @ (A @ basis))).Q
-    B = A @ basis
+    B = A if columns == A.shape[1] and isinstance(A, Tensor) else A @ basis
     factors = factor_unchecked(B, "eigh", 0.0, sharded=True)
     s, Q = factors.s[:rank], factors.Q[:, :rank]  # type: ignore[attr-defined]
     return B @ (Q / s), s.where(s < math.inf, 0.0), (basis @ Q).T

@@ -20,7 +20,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-FLAGS = ("-O3", "-march=native", "-fopenmp", "-shared", "-fPIC")
+FLAGS = ("-O3", "-march=native", "-shared", "-fPIC")
+THREADS = "-fopenmp"
+"""What makes the strips parallel; a compiler without it, as Apple's, ignores the directives."""
+
 SOURCE = Path(__file__).with_name("coordinates.c")
 PARALLEL = 4e6
 """Multiplications from which a second thread gains: some 50 μs of work."""
@@ -60,7 +63,10 @@ def _built(real: str) -> Callable[..., int]:
         library = Path(folder) / "coordinates.so"
         compiler = os.environ.get("CC", "cc").split()
         command = [*compiler, *FLAGS, f"-DREAL={real}", str(SOURCE), "-o", str(library)]
-        subprocess.run(command, check=True, capture_output=True, timeout=120)
+        try:
+            subprocess.run([*command, THREADS], check=True, capture_output=True, timeout=120)
+        except subprocess.CalledProcessError:
+            subprocess.run(command, check=True, capture_output=True, timeout=120)
         function = ctypes.CDLL(str(library)).descend  # stays loaded when the file is gone
     function.argtypes = [*[ctypes.c_void_p] * 3, *[ctypes.c_long] * 3, ctypes.c_int]
     function.restype = ctypes.c_int

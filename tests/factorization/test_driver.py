@@ -14,14 +14,19 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from nmfdnn.errors import ConfigError
 from nmfdnn.factorization import (
+    HALS,
+    Accelerated,
     Alternation,
+    Exact,
     Latent,
+    Multiplicative,
     Objective,
     OnlineNMF,
     Pair,
     Penalty,
     Regularisation,
     Result,
+    SemiMultiplicative,
     Stopping,
     affine,
     augmented,
@@ -338,6 +343,29 @@ def test_a_solver_of_ones_own_is_iterated(function, key, scale, put, rng):
     assert len(result.objective) == 5
     if result.iterations:  # the first of equals, or what rounding prefers
         assert oracle.error(result.Z * 2.0**result.iterations, Z * scale**0.5) < 1e-10
+
+
+OWN = {
+    nmf: (Accelerated(), HALS(), Multiplicative()),
+    semi_nmf: (Exact(), SemiMultiplicative()),
+    nonlinear_semi_nmf: (Latent(), Alternation()),
+}
+
+
+@pytest.mark.parametrize("function", OWN)
+@pytest.mark.parametrize("solver", [solver for own in OWN.values() for solver in own], ids=repr)
+def test_a_solver_keeps_to_its_problem(function, solver, put, rng):
+    """What it would do elsewhere is to leave the constraints, silently."""
+    key = "alternation" if function is nonlinear_semi_nmf else "update"
+    A = put(rng.random((20, 6)))
+    if solver in OWN[function]:
+        result = function(A, 3, stopping=Stopping(5, 0, 5), **{key: solver})
+        assert result.iterations > 0
+        assert float(result.Z.min()) >= 0
+        assert function is not nmf or float(result.W.min()) >= 0
+        return
+    with pytest.raises(ConfigError, match=f"{key} must be .*a solver"):
+        function(A, 3, **{key: solver})
 
 
 def test_what_is_no_solver_is_refused():

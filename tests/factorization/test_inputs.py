@@ -528,3 +528,12 @@ def test_one_entry_that_is_not_finite_is_found_wherever_it_lies(bad, place, dtyp
     for B in (A, A.T, A.repeat(2, 2)[:20, :50]):
         with pytest.raises(ConfigError, match="A holds NaN or infinite entries"):
             nmf(B, 2)
+
+
+def test_a_mask_of_numpy_is_not_forgotten():
+    A = np.ma.masked_greater(np.arange(12.0).reshape(4, 3) / 12, 0.8)
+    with pytest.raises(ConfigError, match=r"filled\(0\).*what is masked with torch.tensor\(~A.mask\)"):
+        nmf(A, 2)
+    weights = torch.tensor(~A.mask)
+    A = torch.tensor(np.asarray(A.filled(0)), dtype=torch.float32)
+    assert nmf(A, 2, weights=weights).iterations > 0

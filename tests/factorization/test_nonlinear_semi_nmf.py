@@ -238,6 +238,16 @@ def test_planted_latent_factors_are_recovered_from_every_start(put, rng, device,
         assert relative_residual(A, result.Z, result.W) < 2e-2
 
 
+@pytest.mark.parametrize(("name", "alternation"), [("latent", Latent()), ("sakurai2016", Alternation())])
+def test_alternations_have_names(name, alternation, put, rng):
+    A, stopping = put(rng.standard_normal((20, 6))), Stopping(5, 0, 1)
+    found, expected = (
+        nonlinear_semi_nmf(A, 3, alternation=how, stopping=stopping) for how in (name, alternation)
+    )
+    assert found.objective == expected.objective
+    assert torch.equal(found.W, expected.W)
+
+
 def test_what_belongs_to_an_alternation_is_refused_without_one():
     remedy = r"regularisation must be None, or given with alternation=Alternation\(\)"
     with pytest.raises(ConfigError, match=remedy):

@@ -411,7 +411,7 @@ def test_a_part_of_the_rows_has_its_share_of_every_penalty(put, rng):
     A = data(rng)
     V, (Z, W) = half(rng, A), start(rng, A)
     twice = [put(np.vstack([F, F])) for F in (A, V, Z)]
-    whole = objective(twice[0], twice[1], 1.0, 2, BOTH, (0.5, 0.5))
+    whole = objective(twice[0], twice[1], 1.0, 2, BOTH)
     part = whole.rows(torch.arange(len(A), device=twice[0].device))
     assert 2 * float(part.value(Pair(put(Z), put(W)))) == pytest.approx(
         float(whole.value(Pair(twice[2], put(W)))), rel=1e-12

@@ -97,6 +97,9 @@ def test_a_curve_is_reproducible_from_its_generator(put, device):
         return choose_rank(A, (2, 3), generator=g, start="random", stopping=QUICK).errors
 
     assert torch.equal(curve(0), curve(0))
+    g = torch.Generator(device).manual_seed(0)
+    ranks = (rank for rank in (2, 3))
+    assert torch.equal(choose_rank(A, ranks, generator=g, start="random", stopping=QUICK).errors, curve(0))
     assert torch.equal(curve(0), curve(None))
     assert not torch.equal(curve(0), curve(1))
 
