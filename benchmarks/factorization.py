@@ -428,8 +428,8 @@ def problems() -> dict[str, Row]:
         ),
         "stream, fashion 20,000 × 784, r = 20": Row(fashion(20_000), 20, 3.0, online),
         "large, fashion 60,000 × 784, r = 20": Row(fashion(60_000), 20, 12.0, quick),
-        "large, fashion 60,000 × 784, r = 100": Row(fashion(60_000), 100, 30.0, quick),
-        "large, fashion 60,000 × 784, r = 500": Row(fashion(60_000), 500, 60.0, largest),
+        "large, fashion 60,000 × 784, r = 100": Row(fashion(60_000), 100, 60.0, largest),
+        "large, fashion 60,000 × 784, r = 500": Row(fashion(60_000), 500, 150.0, largest),
     }
 
 
