@@ -74,7 +74,8 @@ class Solver(Protocol):
     def steps(self, goal: Objective) -> Step:
         """What leads from a pair to the next one, anew for each run: steps may remember.
 
-        Where W has more rows than Z has columns, the last one is a bias (`Pair.bias`).
+        Where W has more rows than Z has columns, the last one is a bias (`Pair.bias`). `goal.require` refuses
+        another's problem; what else a solver cannot minimise (`goal.V`, `beta`, `penalty`) it refuses itself.
 
         Raises:
             ConfigError: it cannot minimise this.
