@@ -98,7 +98,7 @@ def build_layers(
     """The layers of a network for samples of p = `features`, from the inputs to the outputs.
 
     Raises:
-        ConfigError: there are convolutions, but the samples are no pictures, or too small ones.
+        ConfigError: there are convolutions, but the samples are no pictures, or too small ones; with the key.
     """
     found: list[Layer] = []
     shape = (1, 1, features)  # height, width and channels of what leaves the last layer
@@ -107,8 +107,14 @@ def build_layers(
     def add(make: Callable[[int, int, int], AnyLayer]) -> AnyLayer:
         height, width, channels = shape
         if min(height, width) < pool:
-            raise ConfigError(f"a pool of {pool} does not fit into pictures of {height} × {width}: {SMALLER}")
-        layer = make(height // pool, width // pool, channels)
+            raise ConfigError(
+                f"network.convolution[{len(found) - 1}].pool: a pool of {pool} does not fit into pictures of "
+                f"{height} × {width}: {SMALLER}"
+            )
+        try:
+            layer = make(height // pool, width // pool, channels)
+        except ConfigError as error:
+            raise ConfigError(f"network.convolution[{len(found)}].kernel: {error}") from error
         found.append(layer if pool == 1 else Pooled(*shape, pool, layer))
         return layer
 
