@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from hydra import compose, initialize_config_module
+from hydra.errors import HydraException
 
-from .cli import start_or_continue
+from .cli import explained, start_or_continue
+from .errors import ConfigError
 from .files import fresh_folder, locked
 from .model import Model, load
 
@@ -55,8 +57,11 @@ def train(*overrides: str, folder: str | Path | None = None) -> Trained:
         folder = fresh_folder(f"outputs/{time.strftime('%Y-%m-%d/%H-%M-%S')}")
     path = Path(folder)
     path.mkdir(parents=True, exist_ok=True)
-    with initialize_config_module("nmfdnn.configs", version_base="1.3"):
-        cfg = compose("config", list(overrides))
+    try:
+        with initialize_config_module("nmfdnn.configs", version_base="1.3"):
+            cfg = compose("config", list(overrides))
+    except HydraException as error:
+        raise ConfigError(explained(error)) from error
     with locked(path):
         summary = start_or_continue(cfg, path, list(overrides), [f"hydra.run.dir={path}"])
     return Trained(path, summary, load(path))

@@ -30,6 +30,7 @@ from omegaconf.errors import (
     ConfigKeyError,
     MissingMandatoryValue,
     OmegaConfBaseException,
+    ValidationError,
 )
 
 from . import parallel
@@ -173,7 +174,7 @@ def _job(cfg: DictConfig) -> float | None:
         log.warning("%s: %s", _name(stop), _what_next(folder))
         sys.exit(_exit_code(stop))
     except Exception as error:
-        message = _message(error)
+        message = explained(error)
         if message is None:
             raise
         if isinstance(error, ParallelError) and checkpoint.exists(folder):
@@ -233,7 +234,7 @@ def start_or_continue(
     return run(config, folder, text, asked)
 
 
-def _message(error: BaseException) -> str | None:
+def explained(error: BaseException) -> str | None:
     """What to tell of an error that a user can cause, in one line; None for any other, which is a defect."""
     if isinstance(error, NmfdnnError):
         return str(error)
@@ -251,6 +252,12 @@ def _message(error: BaseException) -> str | None:
             known = [field.name for field in fields(cause.object_type)]
             path, name = str(cause.full_key or cause.key), str(cause.key)
             return _unknown(f"key {path}", name, known, path.removesuffix(name))
+        if isinstance(cause, ValidationError) and "str is not a subclass of" in str(cause):
+            key = str(cause.full_key).partition("[")[0]
+            return (
+                f"{cause.full_key} must be {{KEY:VALUE,…}}, got {cause.value!r}: if a shell has taken the "
+                f"braces, quote it: '{key}=[{{…}}]'"
+            )
         # The cause says which key; Hydra would print both.
         said = str(error).partition("\nConfig search path")[0]
         return f"{said}: {_in_one_line(cause)}" if isinstance(cause, Exception) else said
@@ -263,7 +270,7 @@ def _message(error: BaseException) -> str | None:
         remedy = REMEDIES.get(error.errno or 0, "check that path")
         return f"cannot read or write{where}: {error.strerror or error}: {remedy}"
     if isinstance(error.__cause__, OSError):  # the logging module hides why it cannot open its file
-        return _message(error.__cause__)
+        return explained(error.__cause__)
     frame = list(traceback.walk_tb(error.__traceback__))[-1][0]
     if frame.f_globals.get("__name__", "").partition(".")[0] in ("hydra", "omegaconf"):
         return f"no configuration can be made of {shlex.join(sys.argv[1:])}: {error}"
@@ -343,7 +350,7 @@ def main() -> None:
         print(f"{_name(stop)} before a run began: nothing is to be continued", file=sys.stderr)
         sys.exit(_exit_code(stop))
     except Exception as error:
-        message = _message(error)
+        message = explained(error)
         if debugging or message is None:
             raise
         print(message, file=sys.stderr)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 import torch
@@ -39,6 +41,17 @@ def test_a_folder_of_its_own_and_one_to_continue(tmp_path, monkeypatch):
         train(*SETTINGS, folder=first.folder)
 
 
-def test_errors_are_those_of_the_command_line(tmp_path):
-    with pytest.raises(ConfigError, match=r"epochs must be ≥ 0"):
-        train(*TINY, "epochs=-1", folder=tmp_path)
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("epochs=-1", "epochs must be ≥ 0"),
+        ("epochz=1", "no key epochz: did you mean epochs?"),
+        ("network.convolution=[{channels:8,kernl:3}]", "no key kernl: did you mean kernel?"),
+        ("epochs=many", "epochs: Value 'many'"),
+        ("experiment=bets", "no experiment=bets: did you mean best?"),
+        ("network.hidden=[8", "'[8'"),
+    ],
+)
+def test_errors_are_those_of_the_command_line(override, message, tmp_path):
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        train(*TINY, override, folder=tmp_path)

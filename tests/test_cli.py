@@ -77,6 +77,15 @@ def test_help_explains_itself(tmp_path):
         ("nmf.omega=-1", "nmf.omega must be in (0, 2], got -1.0"),
         ("nmf.omgea=1", "no key nmf.omgea: did you mean nmf.omega?"),
         ("network.convolution=[{chanels: 3, kernel: 3}]", "no key chanels: did you mean channels?"),
+        (  # what bash leaves of network.convolution=[{channels:4,kernel:3}]
+            "network.convolution=[kernel:3]",
+            "network.convolution[0] must be {KEY:VALUE,…}, got 'kernel:3': if a shell has taken "
+            "the braces, quote it: 'network.convolution=[{…}]'",
+        ),
+        (
+            "network.hidden=[a]",
+            "network.hidden[0]: Value 'a' ",
+        ),
         ("+nmf.steps=1", "no key nmf.steps: did you mean nmf.code_steps?"),
         ("init.from=RUN", "no key init: did you mean init_from?"),
         ("data.tsak=regression", "no key data.tsak: there are name, "),

@@ -14,7 +14,9 @@ from runs import TINY, composed, configured, names
 from nmfdnn.data import SCHEMAS
 from nmfdnn.errors import ConfigError
 from nmfdnn.model import load as load_model
+from nmfdnn.network import build_layers
 from nmfdnn.runs.experiment import run
+from nmfdnn.runs.memory import parameters
 from nmfdnn.training import METHODS
 from nmfdnn.training.opponents import OPPONENTS
 
@@ -67,6 +69,43 @@ def test_every_experiment_trains_one_epoch_with_either_method(experiment, method
     assert all(math.isfinite(summary[key]) for key in ("train_error", "validation_error", "test_error"))
     weights = load_model(tmp_path).network.weights
     assert [len(weights), weights[-1].shape[1]] == ([3, 10] if convolutional else [3, 3])
+
+
+CONVOLUTIONAL = {
+    # pictures, widths of the codes, weights and biases, the smallest side of a picture
+    "conv": ((1, 28, 28), [25088, 12544, 3136, 10], 58_826, 12),
+    "conv_small": ((1, 28, 28), [25088, 12544, 3136, 10], 58_826, 12),
+    "conv_large": ((1, 28, 28), [50176, 25088, 6272, 10], 228_234, 12),
+    "conv_cifar10": ((3, 32, 32), [65536, 32768, 8192, 10], 231_434, 16),
+    "conv_deep": ((1, 28, 28), [6272, 12544, 12544, *[4704] * 3, 10], 281_578, 11),
+}
+
+
+@pytest.mark.parametrize("experiment", [n for n in EXPERIMENTS if n.removesuffix("_bp") in CONVOLUTIONAL])
+def test_convolutional_nets_are_those_of_the_pages(experiment):
+    (channels, *sides), widths, weights, least = CONVOLUTIONAL[experiment.removesuffix("_bp")]
+    network = configured(f"experiment={experiment}").network
+    layers = build_layers(network, channels * math.prod(sides), (channels, *sides), 10)
+    assert [layer.outputs for layer in layers] == widths
+    assert parameters(layers, network.bias) == weights
+    build_layers(network, least**2, (least, least), 10)
+    with pytest.raises(ConfigError, match=r"network.convolution\[\d\].pool: .* does not fit"):
+        build_layers(network, (least - 1) ** 2, (least - 1, least - 1), 10)
+
+
+def test_every_convolutional_net_is_among_them():
+    nets = {name for name in EXPERIMENTS if configured(f"experiment={name}").network.convolution}
+    assert {name.removesuffix("_bp") for name in nets} == CONVOLUTIONAL.keys()
+
+
+@pytest.mark.parametrize("experiment", CONVOLUTIONAL)
+def test_both_relaxations_of_a_convolutional_net_have_the_same_settings(experiment):
+    """Those of the log: small batches, little damping; ridges with few pictures alone."""
+    config = configured(f"experiment={experiment}")
+    assert vars(config.seidel) == vars(config.jacobi)
+    assert (config.seidel.batch_size, config.seidel.damping, config.seidel.gram_every) == (25, 0.01, 20)
+    few = experiment == "conv_small"
+    assert (config.seidel.ridge, config.seidel.input_ridge) == ((0.06, 0.3) if few else (0, 0))
 
 
 PUBLISHED = {

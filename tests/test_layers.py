@@ -257,15 +257,27 @@ def test_the_forward_pass_is_that_of_torch(put):
 @pytest.mark.parametrize(
     ("convolution", "shape", "message"),
     [
-        ([ConvolutionConfig(4, 9)], (8, 8), r"kernel of 9 does not fit into pictures of 8 × 8"),
-        ([ConvolutionConfig(4, 5), ConvolutionConfig(4, 5)], (8, 8), r"kernel of 5 .* pictures of 4 × 4"),
-        ([ConvolutionConfig(4, 3, pool=7), ConvolutionConfig(4, 1)], (8, 8), r"pool of 7 .* of 6 × 6"),
-        ([ConvolutionConfig(4, 3, pool=7)], (8, 8), r"pool of 7 .* of 6 × 6"),
-        ([ConvolutionConfig(4, 3)], (2, 64), r"kernel of 3 .* of 2 × 64"),
+        (
+            [ConvolutionConfig(4, 9)],
+            (8, 8),
+            r"\[0\].kernel: a kernel of 9 does not fit into pictures of 8 × 8",
+        ),
+        ([ConvolutionConfig(4, 5)] * 2, (8, 8), r"\[1\].kernel: a kernel of 5 .* pictures of 4 × 4"),
+        (
+            [ConvolutionConfig(4, 3, pool=7), ConvolutionConfig(4, 1)],
+            (8, 8),
+            r"\[0\].pool: a pool of 7 .* 6 × 6",
+        ),
+        (
+            [ConvolutionConfig(4, 3), ConvolutionConfig(4, 3, pool=5)],
+            (8, 8),
+            r"\[1\].pool: a pool of 5 .* 4 × 4",
+        ),
+        ([ConvolutionConfig(4, 3)], (2, 64), r"\[0\].kernel: a kernel of 3 .* of 2 × 64"),
     ],
 )
 def test_kernels_and_pools_that_do_not_fit(convolution, shape, message):
-    with pytest.raises(ConfigError, match=message):
+    with pytest.raises(ConfigError, match=f"network.convolution{message}"):
         built(convolution, [5], shape)
 
 

@@ -7,7 +7,7 @@ import torch
 from runs import TINY, configured
 
 from nmfdnn.errors import ConfigError
-from nmfdnn.network import Convolution, Dense, build_layers, dense
+from nmfdnn.network import Convolution, Dense, Pooled, build_layers, dense
 from nmfdnn.runs import memory
 from nmfdnn.runs.experiment import run
 
@@ -48,6 +48,19 @@ def test_rows_of_a_batch_are_counted_where_they_are_more_than_the_codes():
     grams = 3 * (9**2 + 100**2 + 80**2)
     assert needed("method=jacobi", "jacobi.batch_size=250") == 4 * weights + grams + rows
     assert needed("method=jacobi", "jacobi.batch_size=1") == 4 * weights + grams + codes
+
+
+def test_codes_of_the_first_samples_are_counted_where_batches_are_small():
+    layers = (Convolution(10, 10, 1, 4, 3, planar=True), Pooled(8, 8, 4, 4, Dense(16, 10)))
+    weights, small = 10 * 4 + 17 * 10, ["network.bias=true", "nmf.batch_size=1", "jacobi.batch_size=1"]
+
+    def needed(method: str, samples: int, *overrides: str) -> int:
+        return memory.needed_bytes(configured(*small, f"method={method}", *overrides), layers, samples)
+
+    for method in ("nmf", "jacobi"):
+        assert needed(method, 50) == 4 * weights + 16 * 50 * 8 * 8 * 4
+        assert needed(method, 50, "dtype=float64") == 8 * weights + 16 * 50 * 8 * 8 * 4
+    assert needed("bp", 50) == 4 * (5 * weights + 50 * (8 * 8 * 4 + 10))
 
 
 def test_the_remedies_for_convolutions_help(tmp_path):

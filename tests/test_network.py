@@ -141,6 +141,27 @@ def test_rescaled_networks_have_codes_of_one_and_the_same_outputs(bias, unit, de
         torch.testing.assert_close(W, start)
 
 
+@pytest.mark.parametrize("weighted", [False, True])
+def test_scales_of_many_rows_are_found_in_parts(weighted, monkeypatch):
+    """Of seven rows at most, some of them without any weight; whatever the order."""
+    g = torch.Generator().manual_seed(0)
+    X = torch.rand((40, 6), generator=g, dtype=torch.float64).sort(dim=0).values
+    weights = torch.rand((40, 1), generator=g, dtype=torch.float64) if weighted else None
+    if weights is not None:
+        weights[2::6] = 0
+    start = Network(random_weights(dense(6, 9, 5, 3), True, "he", g, like=X), True)
+    whole = code_scales(start, X, weights)
+    monkeypatch.setattr(network_module, "CODES_AT_ONCE", 7 * 4 * 9)
+    seen: list[int] = []
+    measured = network_module.root_mean_square
+    monkeypatch.setattr(
+        network_module, "root_mean_square", lambda A, w: seen.append(len(A)) or measured(A, w)
+    )
+    assert code_scales(start, X, weights) == pytest.approx(whole, rel=1e-13)
+    assert max(seen) == 7
+    assert sum(seen) == 3 * (40 if weights is None else int((weights > 0).sum()))
+
+
 def test_root_mean_squares_do_not_overflow(dtype):
     for value in (0.0, math.inf, math.nan):
         assert root_mean_square(torch.full((3, 2), value, dtype=dtype)) == 1

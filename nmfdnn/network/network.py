@@ -9,6 +9,7 @@ linear.
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -97,7 +98,7 @@ def build_layers(
     """The layers of a network for samples of p = `features`, from the inputs to the outputs.
 
     Raises:
-        ConfigError: there are convolutions, but the samples are no pictures, or too small ones.
+        ConfigError: there are convolutions, but the samples are no pictures, or too small ones; with the key.
     """
     found: list[Layer] = []
     shape = (1, 1, features)  # height, width and channels of what leaves the last layer
@@ -106,8 +107,14 @@ def build_layers(
     def add(make: Callable[[int, int, int], AnyLayer]) -> AnyLayer:
         height, width, channels = shape
         if min(height, width) < pool:
-            raise ConfigError(f"a pool of {pool} does not fit into pictures of {height} × {width}: {SMALLER}")
-        layer = make(height // pool, width // pool, channels)
+            raise ConfigError(
+                f"network.convolution[{len(found) - 1}].pool: a pool of {pool} does not fit into pictures of "
+                f"{height} × {width}: {SMALLER}"
+            )
+        try:
+            layer = make(height // pool, width // pool, channels)
+        except ConfigError as error:
+            raise ConfigError(f"network.convolution[{len(found)}].kernel: {error}") from error
         found.append(layer if pool == 1 else Pooled(*shape, pool, layer))
         return layer
 
@@ -188,6 +195,14 @@ def rows_at_once(samples: int, width: int) -> int:
     return max(1, min(samples, ROWS_AT_ONCE, CODES_AT_ONCE // width))
 
 
+def first_at_once(layers: Sequence[Layer], samples: int) -> int:
+    """How many of the samples the start of training takes at once.
+
+    Beside the codes of a layer there are their squares, which a mean in float64 takes twice the room for.
+    """
+    return rows_at_once(samples, 4 * max(layers[0].inputs, *(layer.outputs for layer in layers)))
+
+
 def root_mean_square(A: Tensor, weights: Tensor | None = None) -> float:
     """√(mean of A²) of a tensor of any shape, without overflow or underflow; 1 if zero or not finite.
 
@@ -196,7 +211,7 @@ def root_mean_square(A: Tensor, weights: Tensor | None = None) -> float:
     largest = A.abs().max()
     if not 0 < largest < math.inf:
         return 1.0
-    squares = (A / largest).square()
+    squares = (A / largest).square_()
     if weights is None:
         return float(squares.mean(dtype=torch.float64).sqrt() * largest)
     mean = (weights * squares).sum(dtype=torch.float64) / (weights.sum(dtype=torch.float64) * A.shape[1])
@@ -205,6 +220,19 @@ def root_mean_square(A: Tensor, weights: Tensor | None = None) -> float:
 
 def code_scales(network: Network, X: Tensor, weights: Tensor | None = None) -> list[float]:
     """Root mean squares s₀ … s_{d−1} of X (n × p) and of its codes; 1 for codes that are zero."""
+    parts = math.ceil(len(X) / first_at_once(network.layers, len(X)))
+    masses, found = [], []
+    for i in range(parts):  # each from all over, so that their order is no matter
+        w = None if weights is None else weights[i::parts]
+        mass = len(X[i::parts]) if w is None else float(w.sum(dtype=torch.float64))
+        if mass > 0:
+            masses.append(mass)
+            found.append(_code_scales(network, X[i::parts], w))
+    shares = [math.sqrt(mass / sum(masses)) for mass in masses]
+    return [math.hypot(*map(operator.mul, sizes, shares)) for sizes in zip(*found, strict=True)]
+
+
+def _code_scales(network: Network, X: Tensor, weights: Tensor | None) -> list[float]:
     scales = [root_mean_square(X, weights)]
     Z = X / scales[0]
     for layer, W in zip(network.layers[:-1], network.weights[:-1], strict=True):

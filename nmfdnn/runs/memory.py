@@ -10,8 +10,9 @@ from pathlib import Path
 import torch
 
 from ..errors import ConfigError
-from ..network import Layer, rows_at_once
+from ..network import Layer, first_at_once, rows_at_once
 from ..training import METHODS, RelaxationConfig
+from ..training.common import FIRST_ROWS
 from .config import Config
 
 log = logging.getLogger(__name__)
@@ -46,7 +47,10 @@ def parameters(layers: Sequence[Layer], bias: bool) -> int:
 
 
 def needed_bytes(config: Config, layers: Sequence[Layer], samples: int) -> int:
-    """A lower bound: copies of the weights, Gram matrices, codes of an evaluation or rows of a batch."""
+    """A lower bound: copies of the weights, Gram matrices, codes of an evaluation or rows of a batch.
+
+    Or, before there are any Gram matrices, codes of the first samples and their squares.
+    """
     spectral = config.solver.method == "svd"  # of the codes themselves, n × k
     rows = [layer.fan_in for layer in layers]
     relaxed = isinstance(getattr(config, config.method), RelaxationConfig)
@@ -61,8 +65,12 @@ def needed_bytes(config: Config, layers: Sequence[Layer], samples: int) -> int:
     if relaxed or config.method == "nmf":  # statistics and least squares need the rows themselves
         batch = min(samples, getattr(config, config.method).batch_size)
         codes = max(codes, batch * max(layer.positions * layer.fan_in for layer in layers[1:]))
-    numbers = METHODS[config.method].copies * parameters(layers, config.network.bias) + grams + codes
-    return numbers * getattr(torch, config.dtype).itemsize
+    weights, size = parameters(layers, config.network.bias), getattr(torch, config.dtype).itemsize
+    needed = (METHODS[config.method].copies * weights + grams + codes) * size
+    if relaxed or config.method == "nmf":  # 16 bytes: codes, squares, and of float32 a copy in float64
+        first = first_at_once(layers, min(samples, FIRST_ROWS))
+        needed = max(needed, weights * size + 16 * first * max(widths[:-1]))
+    return needed
 
 
 def available_bytes(device: torch.device) -> int | None:

@@ -38,8 +38,9 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any, ClassVar, NamedTuple
 
 import torch
@@ -48,7 +49,7 @@ from torch import Tensor
 from .. import parallel
 from ..errors import require
 from ..factorization import split_bias
-from ..network import Network, code_scales, rescaled
+from ..network import Network, code_scales, first_at_once, rescaled
 from ..source import Batch, Order, Source, mass
 from .common import (
     FIRST_ROWS,
@@ -333,26 +334,43 @@ class RelaxationTrainer(ABC):
         self.weights[0], self.biases[0] = whitened.enter(self.weights[0], self.biases[0])
         self.average = [W.clone() for W in self.weights]
         self.average_biases = [b.clone() for b in self.biases]
-        codes = self._forward(whitened.whiten(first.X))[0]
-        self.code_metrics = []
-        for layer, Z in zip(self.layers[1:], codes[1:], strict=True):
-            every = max(1, len(Z) * layer.positions // CODE_ROWS)
-            A = layer.rows(Z[::every])
-            w = None if first.weights is None else layer.of_rows(first.weights[::every])
+        totals = self._first_sums(whitened, first)
+        self.code_metrics, self.activity = [], []
+        for below, layer in pairwise(self.layers):
+            total, squares, count, active = (next(totals) for _ in range(4))
             hidden = layer is not self.layers[-1]
             ridge = config.ridge * layer.fan_in / (mass(self.source) * layer.positions) if hidden else 0.0
             memory = config.gram_memory
-            start_ = moments(*sums(A, bias, w), len(A) if w is None else w.sum())
+            start_ = moments(total, squares, count)
             self.code_metrics.append(CodeMetric(*start_, damping=config.damping, ridge=ridge, memory=memory))
+            self.activity.append(active.div_(first.number * below.positions))
         self.metrics: list[Metric] = [whitened, *self.code_metrics]
-        self.activity = [
-            _activity(Z, layer.units, first.weights).div_(first.number * layer.positions)
-            for layer, Z in zip(self.layers, codes[1:], strict=False)
-        ]
         self.code_inverses = [damped_code_inverse(W, config.code_damping) for W in self.weights[1:]]
         self.searches = [first.X.new_ones(()) for _ in self.weights[1:]]
         self._plain = Replayed(self._step)  # what was recorded before is about other tensors
         self._input = whitened
+
+    def _first_sums(self, whitened: WhitenedInput | PatchInput, first: Batch) -> Iterator[Tensor]:
+        """Of each layer but the first: `sums` of its rows, their number, and `_activity` of what enters it.
+
+        A bounded number of samples at a time. Where a sample has many rows, some samples give them.
+        """
+        n, w = len(first.X), first.weights
+        size = first_at_once(self.start.layers, n)
+        totals: list[Tensor] = []
+        for begin in range(0, n, size):
+            part = slice(begin, begin + size)
+            codes, _ = self._forward(whitened.whiten(first.X[part]))
+            found = []
+            for (below, layer), Z in zip(pairwise(self.layers), codes[1:], strict=True):
+                every = max(1, n * layer.positions // CODE_ROWS)
+                A = layer.rows(Z[-begin % every :: every])
+                v = None if w is None else layer.of_rows(w[part][-begin % every :: every])
+                count = A.new_tensor(len(A)) if v is None else v.sum()
+                found += [*sums(A, self.start.bias, v), count]
+                found.append(_activity(Z, below.units, None if w is None else w[part]))
+            totals = [a.add_(b) for a, b in zip(totals, found, strict=True)] if totals else found
+        return iter(totals)
 
     def _refresh(self, codes: list[Tensor], counts: Sequence[Tensor | int], w: Tensor | None) -> None:
         """Take a batch's codes into their statistics; its samples have weights w (b × 1) or None."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,7 @@ from nmfdnn.network import (
     build_layers,
     dense,
 )
+from nmfdnn.network import network as network_module
 from nmfdnn.source import Memory, Source
 from nmfdnn.training import (
     AlternatingConfig,
@@ -39,6 +41,7 @@ from nmfdnn.training import (
     Trainer,
     pretrain,
     pretraining,
+    relaxation,
     starting_network,
 )
 
@@ -274,6 +277,30 @@ def test_continued_in_the_middle_of_an_epoch_bit_for_bit(make: Maker, name, devi
     second.epoch()
     assert same(whole, second)
     assert not same(whole, first)
+
+
+@pytest.mark.parametrize("name", NETS)
+@pytest.mark.parametrize("weighted", [False, True])
+def test_statistics_start_from_parts_that_fit_in_memory(name, weighted, device, monkeypatch):
+    """Whatever the batches are: as from all samples at once, of which some give rows."""
+    monkeypatch.setattr(relaxation, "CODE_ROWS", 25)
+    start, source = problem(name, True, device)
+    if weighted:
+        source = replace(source, weights=torch.rand(90, 1, generator=order(), dtype=torch.float64).to(device))
+    found, seen = [], []
+    for at_once in (90, 7):
+        trainer = jacobi(start, source)
+        monkeypatch.setattr(network_module, "CODES_AT_ONCE", at_once * 4 * max(start.widths))
+        forward = trainer._forward
+        trainer._forward = lambda X, forward=forward: (seen.append(len(X)), forward(X))[1]
+        trainer._prepare()
+        found.append(trainer)
+    assert seen == [90, *[7] * 12, 6]
+    for part, whole in zip(found[1].code_metrics, found[0].code_metrics, strict=True):
+        assert oracle.error(part.mean, oracle.array(whole.mean)) < ROUNDING
+        assert oracle.error(part.covariance, oracle.array(whole.covariance)) < ROUNDING
+    for part, whole in zip(found[1].activity, found[0].activity, strict=True):
+        assert oracle.error(part, oracle.array(whole)) < ROUNDING
 
 
 @pytest.mark.parametrize("convolution", [[ConvolutionConfig(8, 3, pool=2)], [ConvolutionConfig(8, 3, 2, 1)]])

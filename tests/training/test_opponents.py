@@ -732,7 +732,8 @@ def pictures(method: str) -> Any:
 def test_convolutions_are_trained_or_refused(method):
     if method not in CONVOLUTION:
         with pytest.raises(
-            ConfigError, match=rf"method={method} is for fully connected layers: leave network"
+            ConfigError,
+            match=rf"method={method} is for fully connected layers: .*, {' or '.join(CONVOLUTION)}$",
         ):
             pictures(method)
         return

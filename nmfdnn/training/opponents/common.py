@@ -204,7 +204,7 @@ def require_dense(layers: Sequence[Layer], name: str) -> None:
     if not all(isinstance(layer, Dense) for layer in layers):
         raise ConfigError(
             f"method={name} is for fully connected layers: leave network.convolution empty, "
-            "or choose method=jacobi, seidel, nmf or bp"
+            "or choose method=jacobi, seidel, nmf, bp, dfa or monoforward"
         )
 
 
