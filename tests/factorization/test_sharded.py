@@ -31,6 +31,7 @@ def runs():
     A[:20] *= 1e-3  # the first rank's rows alone would have another unit
     signed = A - A.mean()
     few = Stopping(12, 0, 4)
+    both = Penalty(0.02, 0.01), Penalty(0.01, 0.02)
     cases = {
         f"nmf {update} {start}": (partial(nmf, update=update, start=start), A)
         for update in SOLVERS for start in ("random", "nndsvd", "nndsvda", "nndsvdar")
@@ -38,7 +39,14 @@ def runs():
     def sparse(function, A, rank, **settings):
         return function(A.to_sparse_csr(), rank, **settings)
 
-    cases["sparse nmf"] = (partial(sparse, partial(nmf, start="nndsvd", subsample=20)), A.where(A > 1, 0.0))
+    counts = A.where(A > 1, 0.0)
+    cases["sparse nmf"] = (partial(sparse, partial(nmf, start="nndsvd", subsample=20)), counts)
+    for name, settings in {
+        "beta 1": {"beta": 1},
+        "beta 1, penalty": {"beta": 1, "start": "random", "penalty": both},
+        "multiplicative, penalty": {"update": "multiplicative", "penalty": both},
+    }.items():
+        cases[f"sparse nmf {name}"] = (partial(sparse, partial(nmf, **settings)), counts)
     cases["sparse semi"] = (partial(sparse, partial(semi_nmf, bias=True)), signed)
     cases["nmf on a subsample"] = (partial(nmf, subsample=20), A)
     for bias in (False, True):
@@ -52,7 +60,6 @@ def runs():
         cases[f"alternation {bias}"] = (how, signed.relu())
     cases["free codes"] = (partial(nonlinear_semi_nmf, alternation=Latent(nonnegative=False)), signed.relu())
     V = rand(61, 14) * (rand(61, 14) < 0.7)
-    both = Penalty(0.02, 0.01), Penalty(0.01, 0.02)
     weighted = {
         "nmf weights": (nmf, A),
         "nmf weights random": (partial(nmf, start="random"), A),
