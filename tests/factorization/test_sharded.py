@@ -19,6 +19,8 @@ import torch
 from nmfdnn import parallel
 from nmfdnn.factorization import *
 from nmfdnn.factorization.nmf import SOLVERS
+from nmfdnn.factorization.objective import objective
+from nmfdnn.factorization.sparse import given
 
 def runs():
     g = torch.Generator().manual_seed(7)
@@ -84,6 +86,9 @@ def runs():
     for name, (function, B) in weighted.items():
         result = function(B[here], 4, stopping=few, weights=V[here])
         found[name] = (result.Z, result.W, result.objective)
+    # What a tolerance counts in.
+    for B in (counts[here], given(counts[here].to_sparse_csr())):
+        assert all(parallel.agree(str(objective(B, beta=beta).size())) for beta in (1, 2))
     choice = choose_rank(A[here], (2, 3), folds=2, stopping=few)
     found["choice"] = (A[here, :2], choice.errors, [float(choice.rank)])
     model = OnlineNMF(4).fit([A[here]], 3)
