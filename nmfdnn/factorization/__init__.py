@@ -16,8 +16,8 @@ V (n × m) are weights of entries, zero for what is missing; d_β is half the sq
 Leibler's divergence (1) or Itakura & Saito's (0); a `Penalty` adds l1 and l2 norms of Z and W. `choose_rank`
 finds k by entries that are held out.
 
-`nmf`, `semi_nmf`, `OnlineNMF` and `transform` take sparse A too, and never make it dense (`sparse`): with
-β = 2, and all entries counting alike.
+`nmf`, `semi_nmf`, `OnlineNMF` and `transform` take sparse A too, and never make it dense (`sparse`): all
+its entries count alike, and β is not 0.
 
 The same code runs in float32 and float64, on CPU and CUDA, without autograd, on data in any unit. Every
 function returns a `Result`. `nmf`, `semi_nmf` and `nonlinear_semi_nmf` also take a `Solver` of your own; the

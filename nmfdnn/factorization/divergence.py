@@ -9,9 +9,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .. import parallel
 from .inputs import Pair
-from .objective import Objective, smallest_fit
+from .objective import Objective
 from .penalty import Penalty
 
 
@@ -24,29 +23,13 @@ def divergence_step(objective: Objective, pair: Pair) -> Pair:
     """
     Z, W = pair
     Z = code_part(objective, Z, W)
-    N, Q = _ratios(objective, Z @ W)
-    C, D = parallel.totals(Z.T @ N, Z.sum(0)[:, None] if Q is None else Z.T @ Q)
-    return Pair(Z, _moved(W, C, D, objective.penalty[1], objective.beta, 0))
+    return Pair(Z, _moved(W, *objective.weight_slopes(Z, W), objective.penalty[1], objective.beta, 0))
 
 
 @torch.no_grad()
 def code_part(objective: Objective, Z: Tensor, W: Tensor) -> Tensor:
     """Its first half: Z alone."""
-    N, Q = _ratios(objective, Z @ W)
-    D = W.sum(1) if Q is None else Q @ W.T
-    return _moved(Z, N @ W.T, D, objective.penalty[0], objective.beta, 1)
-
-
-def _ratios(objective: Objective, B: Tensor) -> tuple[Tensor, Tensor | None]:
-    """V A B^(β−2) and V B^(β−1), n × m, None for ones. B is overwritten."""
-    VA, V = objective.known, objective.V
-    if objective.beta == 2:
-        return VA, B if V is None else B.mul_(V)
-    B.clamp_min_(smallest_fit(B.dtype, objective.beta))
-    if objective.beta == 1:
-        return VA / B, V
-    inverse = B.reciprocal_()
-    return VA * inverse * inverse, inverse if V is None else inverse * V
+    return _moved(Z, *objective.code_slopes(Z, W), objective.penalty[0], objective.beta, 1)
 
 
 def _moved(F: Tensor, C: Tensor, D: Tensor, penalty: Penalty, beta: int, parts: int) -> Tensor:

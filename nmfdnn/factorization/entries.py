@@ -41,16 +41,24 @@ def entries(
 
     Raises:
         ConfigError: A is not a finite matrix in float32 or float64, or has negative entries where they are
-            not allowed, or zeros with β = 0; it is sparse, and weights, missing entries or β < 2 need it
+            not allowed, or zeros with β = 0; it is sparse, and weights, missing entries or β = 0 need it
             dense; the weights are not of its shape and device, negative or not finite, or nothing counts.
     """
     require(missing in (None, *MISSING), "missing", f"None or one of {', '.join(MISSING)}", missing)
     require(isinstance(beta, int) and beta in BETAS, "beta", "0, 1 or 2", beta)
     sparse = given(A, negative)
     if isinstance(sparse, Sparse):
-        for what, asked in (("weights", weights), ("missing", missing), ("beta < 2", beta < 2 or None)):
+        kind, dense = type(A).__name__, "torch.tensor(A.toarray())"
+        if isinstance(A, Tensor):
+            kind, dense = str(A.layout), "A.to_dense()"
+        for what, asked in (("weights", weights), ("missing", missing)):
             if asked is not None:
-                _refuse(A, what)
+                raise ConfigError(f"A must be dense for {what}, got {kind}: convert it with {dense}")
+        if beta == 0:
+            raise ConfigError(
+                "A has zeros where nothing is stored, which beta=0 cannot fit: use beta=1, or convert it "
+                f"with {dense} and let them not count, with weights=A > 0"
+            )
         return sparse, None, 1.0
     V, weight = _counting(A, weights, missing)
     if V is not None:
@@ -80,11 +88,3 @@ def _counting(A: Tensor, weights: Any, missing: str | None) -> tuple[Tensor | No
         raise ConfigError("no entry of A counts: give some of them a weight above zero")
     V = V / weight
     return (V if parallel.largest((V != 1).any().to(V)) else None), weight
-
-
-def _refuse(A: Any, what: str) -> None:
-    """Say that something needs a dense A, and how to get it."""
-    kind, dense = type(A).__name__, "torch.tensor(A.toarray())"
-    if isinstance(A, Tensor):
-        kind, dense = str(A.layout), "A.to_dense()"
-    raise ConfigError(f"A must be dense for {what}, got {kind}: convert it with {dense}")

@@ -12,12 +12,11 @@ import torch
 from torch import Tensor
 
 from .. import parallel
-from ..errors import require
 from ..kernels import REFERENCE, Kernels
 from .divergence import divergence_step
 from .driver import Step
 from .inputs import Pair
-from .objective import Objective, SparseObjective
+from .objective import Objective
 
 
 @dataclass(frozen=True)
@@ -31,12 +30,10 @@ class Multiplicative:
     kernels: Kernels = REFERENCE
 
     def steps(self, goal: Objective) -> Step:
-        """See `Solver`: for everything but penalties with sparse A."""
+        """See `Solver`: for every objective of nonnegative factors."""
         goal.require("nmf", self)
         if goal.beta == 2 and goal.V is None and not any(goal.penalty):
             return partial(multiplicative_step, goal.A, kernels=self.kernels)
-        sparse = isinstance(goal, SparseObjective)
-        require(not sparse, "update", "another one with penalties and sparse A", "multiplicative")
         return partial(divergence_step, goal)
 
 

@@ -56,7 +56,7 @@ def nmf(
     Args:
         A: n × m, nonnegative, in any unit: c²A gives the factors of A times c. Dense, or sparse of
             torch or SciPy (COO, CSR or CSC): never made dense, see `sparse`. Sparse A takes no weights,
-            missing entries or β < 2, and penalties not with "multiplicative".
+            missing entries or β = 0, which cannot fit zeros.
         rank: number of parts k ≥ 1.
         update: "accelerated" (HALS with several sweeps on each product, extrapolated; Gillis & Glineur 2012,
             Ang & Gillis 2019), "hals" (Cichocki & Phan 2009) or "multiplicative" (Lee & Seung 2001; Févotte &

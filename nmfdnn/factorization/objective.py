@@ -103,6 +103,36 @@ class Objective:
             D = D.mul_(V).where(V > 0, 0.0)  # zeros of A where V is zero may have made NaN
         return D.sum(dtype=torch.float64)
 
+    def code_slopes(self, Z: Tensor, W: Tensor) -> tuple[Tensor, Tensor]:
+        """V A B^(β−2) Wᵀ and V B^(β−1) Wᵀ for B = ZW (n × k); the second is k numbers where rows are alike.
+
+        The error's slopes by Z are the second less the first.
+        """
+        if self.beta == 2 and self.V is None:
+            return self.A @ W.T, Z @ (W @ W.T)
+        N, Q = self._ratios(Z @ W)
+        return N @ W.T, W.sum(1) if Q is None else Q @ W.T
+
+    def weight_slopes(self, Z: Tensor, W: Tensor) -> tuple[Tensor, Tensor]:
+        """ZᵀV A B^(β−2) and ZᵀV B^(β−1) alike, by W (k × m), or k × 1, for the rows of all ranks."""
+        if self.beta == 2 and self.V is None:
+            C, G = parallel.totals(Z.T @ self.A, Z.T @ Z)
+            return C, G @ W
+        N, Q = self._ratios(Z @ W)
+        C, D = parallel.totals(Z.T @ N, Z.sum(0)[:, None] if Q is None else Z.T @ Q)
+        return C, D
+
+    def _ratios(self, B: Tensor) -> tuple[Tensor, Tensor | None]:
+        """V A B^(β−2) and V B^(β−1), n × m, None for ones. B is overwritten."""
+        VA, V = self.known, self.V
+        if V is not None and self.beta == 2:
+            return VA, B.mul_(V)
+        B.clamp_min_(smallest_fit(B.dtype, self.beta))
+        if self.beta == 1:
+            return VA / B, V
+        inverse = B.reciprocal_()
+        return VA * inverse * inverse, inverse if V is None else inverse * V
+
     def size(self) -> float:
         """½ΣVA² for β = 2, ΣVA for 1, ΣV for 0: what a tolerance counts in."""
         if self.beta == 2:
@@ -142,7 +172,7 @@ class Objective:
 
 @dataclass(frozen=True)
 class SparseObjective(Objective):
-    """½‖A − ẐW‖² and penalties for a `Sparse` A, all of whose entries count alike."""
+    """Σ d_β(A | ẐW), β = 1 or 2, and penalties for a `Sparse` A, all of whose entries count alike."""
 
     A: Any
 
@@ -151,13 +181,32 @@ class SparseObjective(Objective):
         """See `Sparse.half_distance`."""
         return self.A.rounding
 
+    @property
+    def _least(self) -> float:
+        return smallest_fit(self.A.dtype, self.beta)
+
     def error(self, pair: Pair) -> Tensor:
-        """By products with A."""
-        return self.A.half_distance(*pair)
+        """By products with A, and where it has entries."""
+        return self.A.half_distance(*pair) if self.beta == 2 else self.A.divergence(*pair, self._least)
+
+    def code_slopes(self, Z: Tensor, W: Tensor) -> tuple[Tensor, Tensor]:
+        """With A/B where A has entries."""
+        if self.beta == 2:
+            return super().code_slopes(Z, W)
+        return self.A.ratio(Z, W, self._least) @ W.T, W.sum(1)
+
+    def weight_slopes(self, Z: Tensor, W: Tensor) -> tuple[Tensor, Tensor]:
+        """With (A/B)ᵀ, as its products from the left are fast."""
+        if self.beta == 2:
+            return super().weight_slopes(Z, W)
+        C, D = parallel.totals((self.A.T.ratio(W.T, Z.T, self._least) @ Z).T, Z.sum(0)[:, None])
+        return C, D
 
     def size(self) -> float:
-        """½‖A‖²."""
-        return float(self.A.half_square())
+        """½‖A‖² for β = 2, ΣA for 1."""
+        if self.beta == 2:
+            return float(self.A.half_square())
+        return float(parallel.total(self.A.sum(dtype=torch.float64)))
 
 
 def strips(A: Any) -> Iterator[slice]:

@@ -1,4 +1,4 @@
-"""Sparse data: what solvers ask of A, answered by products with it and with its transpose alone.
+"""Sparse data: what solvers ask of A, answered by products with it and its transpose, or at its entries.
 
 The one seam between solvers and A: they take its shape, type and device, `X @ A`, `X @ A.T`, `A @ X`,
 `A / u`, `A - b`, some of its rows `A[rows]`, and sums and largest entries. A dense tensor has all of these,
@@ -36,7 +36,7 @@ class Sparse:
     """
 
     rounding = 1e-15
-    """Of the objective, in ½‖A‖²."""
+    """Of the objective, in ½‖A‖² or, for a divergence, in ΣA."""
 
     def __init__(
         self, sides: list[Tensor | None], offset: Tensor | None = None, turned: bool = False
@@ -88,10 +88,11 @@ class Sparse:
         return self._with(torch.square)
 
     def sum(self, dim: int | None = None, dtype: torch.dtype | None = None) -> Tensor:
-        """The sum of all entries, or, for `dim` 0, of each column."""
+        """The sum of all entries, or, for `dim` 0, of each column, for 1 of each row."""
         if dim is None:
             return self._rows().values().sum(dtype=dtype)
-        return (self.T @ self.new_zeros(len(self), 1).add_(1)).squeeze(1)
+        side = self if dim else self.T
+        return (side @ self.new_zeros(side.shape[1], 1).add_(1)).squeeze(1)
 
     def aminmax(self) -> tuple[Tensor, Tensor]:
         """The least and the largest entry."""
@@ -126,6 +127,22 @@ class Sparse:
         cross, fit = parallel.total(across)
         return (self.half_square() - cross + 0.5 * fit).clamp_min(0)
 
+    def ratio(self, Z: Tensor, W: Tensor, least: float) -> Sparse:
+        """A/(ZW), where an entry of ZW counts as no less than `least`; zero where A has none."""
+        return self._with(lambda values: values / _sampled(self._rows(), Z, W).clamp_min_(least))
+
+    def divergence(self, Z: Tensor, W: Tensor, least: float) -> Tensor:
+        """Σ a log(a/b) − a + b of A and B = ZW over all ranks, ΣB from sums of the factors; `least` as above.
+
+        0-d, ≥ 0. Everything is taken in float64, as by `half_distance`.
+        """
+        W = W.double()
+        found = Z.sum(0, dtype=torch.float64) @ W.sum(1)
+        for part, codes in zip(self._strips(), Z.split(STRIP), strict=True):
+            a = part.values()
+            found += (torch.xlogy(a, a / _sampled(part, codes.double(), W).clamp_min_(least)) - a).sum()
+        return parallel.total(found).clamp_min(0)
+
     def _strips(self) -> Iterator[Tensor]:
         """Rows, `STRIP` at a time, in float64."""
         A = self._rows()
@@ -159,6 +176,15 @@ class Sparse:
         A = self._rows()
         changed = _compressed(A.crow_indices(), A.col_indices(), change(A.values()), A.shape)
         return Sparse([None, changed] if self.turned else [changed, None], turned=self.turned)
+
+
+def _sampled(A: Tensor, Z: Tensor, W: Tensor) -> Tensor:
+    """The entries of ZW where A (compressed rows) stores one, in its order.
+
+    For 1.2 million of them and 50 parts, one thread, float32 and float64: 7 and 25 ms; rows gathered strip by
+    strip 30 and 50, dense strips 260 and 530.
+    """
+    return torch.sparse.sampled_addmm(A, Z, W, beta=0).values()
 
 
 def given(A: Any, negative: str | None = None) -> Any:

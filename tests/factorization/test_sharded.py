@@ -19,6 +19,8 @@ import torch
 from nmfdnn import parallel
 from nmfdnn.factorization import *
 from nmfdnn.factorization.nmf import SOLVERS
+from nmfdnn.factorization.objective import objective
+from nmfdnn.factorization.sparse import given
 
 def runs():
     g = torch.Generator().manual_seed(7)
@@ -31,6 +33,7 @@ def runs():
     A[:20] *= 1e-3  # the first rank's rows alone would have another unit
     signed = A - A.mean()
     few = Stopping(12, 0, 4)
+    both = Penalty(0.02, 0.01), Penalty(0.01, 0.02)
     cases = {
         f"nmf {update} {start}": (partial(nmf, update=update, start=start), A)
         for update in SOLVERS for start in ("random", "nndsvd", "nndsvda", "nndsvdar")
@@ -38,7 +41,14 @@ def runs():
     def sparse(function, A, rank, **settings):
         return function(A.to_sparse_csr(), rank, **settings)
 
-    cases["sparse nmf"] = (partial(sparse, partial(nmf, start="nndsvd", subsample=20)), A.where(A > 1, 0.0))
+    counts = A.where(A > 1, 0.0)
+    cases["sparse nmf"] = (partial(sparse, partial(nmf, start="nndsvd", subsample=20)), counts)
+    for name, settings in {
+        "beta 1": {"beta": 1},
+        "beta 1, penalty": {"beta": 1, "start": "random", "penalty": both},
+        "multiplicative, penalty": {"update": "multiplicative", "penalty": both},
+    }.items():
+        cases[f"sparse nmf {name}"] = (partial(sparse, partial(nmf, **settings)), counts)
     cases["sparse semi"] = (partial(sparse, partial(semi_nmf, bias=True)), signed)
     cases["nmf on a subsample"] = (partial(nmf, subsample=20), A)
     for bias in (False, True):
@@ -52,7 +62,6 @@ def runs():
         cases[f"alternation {bias}"] = (how, signed.relu())
     cases["free codes"] = (partial(nonlinear_semi_nmf, alternation=Latent(nonnegative=False)), signed.relu())
     V = rand(61, 14) * (rand(61, 14) < 0.7)
-    both = Penalty(0.02, 0.01), Penalty(0.01, 0.02)
     weighted = {
         "nmf weights": (nmf, A),
         "nmf weights random": (partial(nmf, start="random"), A),
@@ -77,6 +86,9 @@ def runs():
     for name, (function, B) in weighted.items():
         result = function(B[here], 4, stopping=few, weights=V[here])
         found[name] = (result.Z, result.W, result.objective)
+    # What a tolerance counts in.
+    for B in (counts[here], given(counts[here].to_sparse_csr())):
+        assert all(parallel.agree(str(objective(B, beta=beta).size())) for beta in (1, 2))
     choice = choose_rank(A[here], (2, 3), folds=2, stopping=few)
     found["choice"] = (A[here, :2], choice.errors, [float(choice.rank)])
     model = OnlineNMF(4).fit([A[here]], 3)
