@@ -33,7 +33,8 @@ def entries(
 
     Args:
         A: data, n × m; nothing is asked of entries that do not count.
-        weights: of its entries, n × m, ≥ 0, or a boolean mask of those that count; None: all count.
+        weights: of its entries, n × m, of its rows, n × 1, or of its columns, 1 × m, ≥ 0, or a boolean mask
+            of those that count; None: all count.
         missing: "nan": those that are NaN do not count; None: they are refused.
         beta: the divergence that is minimised, one of `BETAS`.
         negative: the remedy for negative entries, where they are not allowed.
@@ -71,6 +72,11 @@ def entries(
     return A, V, weight
 
 
+def _spreads(V: Tensor, A: Tensor) -> bool:
+    """Whether weights are one for each row of A, or for each column."""
+    return all(one in (1, many) for one, many in zip(V.shape, A.shape, strict=True))
+
+
 def _counting(A: Tensor, weights: Any, missing: str | None) -> tuple[Tensor | None, float]:
     """How much entries count, in [0, 1], None for all alike, and what that counts in."""
     if weights is None and missing is None:
@@ -79,6 +85,8 @@ def _counting(A: Tensor, weights: Any, missing: str | None) -> tuple[Tensor | No
     V = torch.ones_like(A) if weights is None else weights
     if isinstance(V, Tensor) and V.dtype == torch.bool:
         V = V.to(A.dtype)
+    if isinstance(V, Tensor) and V.ndim == 2 and _spreads(V, A):
+        V = V.expand(A.shape)
     remedy = "clip them at zero, where an entry does not count"
     check_matrix(V, "weights", like=A, shape=(len(A), A.shape[1]), negative=remedy)
     if missing == "nan":

@@ -71,8 +71,9 @@ def nmf(
         stopping: when to end; default `Stopping()`. It counts iterations on all rows.
         generator: source of all randomness, on the device of A; default a new one with seed 0.
         kernels: element-wise backend of "multiplicative" on ½‖A − ZW‖², see `nmfdnn.kernels`.
-        weights: how much each entry of A counts, n × m, ≥ 0, or a boolean mask of those that count. What A
-            holds where nothing counts has no influence. Not with "hals". See `completion.Completion`.
+        weights: how much each entry of A counts, n × m, each row, n × 1, or each column, 1 × m, ≥ 0, or a
+            boolean mask of those that count. What A holds where nothing counts has no influence. Not with
+            "hals". See `completion.Completion`.
         missing: "nan": entries that are NaN do not count.
         beta: the divergence that is minimised: 2 is ½‖A − ZW‖², 1 Kullback & Leibler's, 0 Itakura & Saito's,
             which needs A > 0 where it counts; see `objective.Objective`.

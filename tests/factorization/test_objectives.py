@@ -111,6 +111,17 @@ def test_equal_weights_are_none(name, put, rng, dtype):
 
 
 @pytest.mark.parametrize("name", WEIGHTED)
+@pytest.mark.parametrize("side", [0, 1])
+def test_weights_may_be_those_of_rows_or_of_columns(name, side, put, rng, dtype):
+    A = put(data(rng), dtype)
+    few = half(rng, data(rng)).max(1 - side, keepdims=True)
+    found = WEIGHTED[name](A, 4, weights=put(few, dtype), stopping=FEW)
+    full = WEIGHTED[name](A, 4, weights=put(np.broadcast_to(few, A.shape).copy(), dtype), stopping=FEW)
+    assert found.objective == full.objective
+    assert same(found, full)
+
+
+@pytest.mark.parametrize("name", WEIGHTED)
 def test_neither_the_unit_of_weights_nor_that_of_the_data_matters(name, put, rng, dtype):
     A, limit = data(rng), 2e-3 if dtype == torch.float32 else 1e-8
     V = half(rng, A)
