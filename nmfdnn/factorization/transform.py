@@ -6,6 +6,9 @@ much each entry counts.
 
 from __future__ import annotations
 
+from functools import partial
+from itertools import chain
+
 import torch
 from torch import Tensor
 
@@ -13,17 +16,17 @@ from ..errors import require
 from ..kernels.coordinates import coordinate_descent
 from .bias import split_bias
 from .divergence import code_part
-from .driver import Result, Stopping, iterate
+from .driver import Result, Step, Stopping, iterate
 from .entries import entries
 from .exact import products
 from .inputs import Pair, Units, check_matrix, in_units, unit
-from .objective import objective
+from .objective import Objective, joined, objective
 
 SWEEPS = 10
-"""In one iteration; the products are formed once for all."""
+"""In one iteration."""
 
-BLOCK = 2**22
-"""Numbers in the products of rows that have their own."""
+BLOCK, KEPT = 2**22, 16
+"""Numbers in the products of a block of rows that have their own, and how many blocks keep theirs."""
 
 
 @torch.no_grad()
@@ -72,31 +75,44 @@ def transform(
     if beta != 2:
         VA, VW = (goal.A.sum(1), W.sum()) if V is None else ((V * goal.A).sum(1), V @ W.sum(0))
         start = Pair((VA / VW).nan_to_num(0.0)[:, None].expand(-1, rank).contiguous(), W)
-    elif V is None:
-        C, G = products(goal.A, W, b)
-
-    def step(pair: Pair) -> Pair:
-        if beta != 2:
-            return Pair(code_part(goal, *pair), pair.W)
-        if V is None:
-            return Pair(coordinate_descent(pair.Z.T, C, G, SWEEPS).T, pair.W)
-        rest = goal.A if b is None else goal.A - b
-        size = max(1, BLOCK // W.numel())
-        blocks = zip(*(F.split(size) for F in (rest, V, pair.Z)), strict=True)
-        return Pair(torch.cat([_own(W, *block) for block in blocks]), pair.W)
-
+    step = _swept(goal, W, b) if beta == 2 else partial(_multiplied, goal)
     default = Stopping(50, 1e-6, 1) if beta == 2 else Stopping(500, 1e-6, SWEEPS)
     return iterate(goal, start, step, stopping or default, units)
 
 
-def _own(W: Tensor, A: Tensor, V: Tensor, Z: Tensor) -> Tensor:
-    """Sweeps over the codes (r × k) of rows (r × m) of which each has its own products Wdiag(v)Wᵀ."""
-    G = (V[:, None] * W) @ W.T
-    C, Z = (V * A) @ W.T, Z.clone()
-    diagonal = G.diagonal(dim1=1, dim2=2)
-    step = torch.where(diagonal >= torch.finfo(G.dtype).tiny, 1 / diagonal, 0.0)
-    for _ in range(SWEEPS):
-        for j in range(len(W)):
-            Z[:, j] += step[:, j] * (C[:, j] - torch.linalg.vecdot(G[:, j], Z))
-            Z[:, j].clamp_min_(0)
-    return Z
+def _multiplied(goal: Objective, pair: Pair) -> Pair:
+    return Pair(code_part(goal, *pair), pair.W)
+
+
+def _swept(goal: Objective, W: Tensor, b: Tensor | None) -> Step:
+    """Sweeps over codes. Rows share the products that they need, or where V differs have their own.
+
+    Own products, n · k² numbers, are made in blocks: the first `KEPT` once for all iterations, the others,
+    where there are more, in each. So no more than KEPT + 2 times `BLOCK` numbers are held.
+    """
+    V = goal.V
+    if V is None:
+        C, G = products(goal.A, W, b)
+        return lambda pair: Pair(coordinate_descent(pair.Z.T, C, G, SWEEPS).T, pair.W)
+    C = W @ (goal.known if b is None else goal.known - V * b).T
+    blocks = [slice(i, i + size) for size in [max(1, BLOCK // len(W) ** 2)] for i in range(0, len(V), size)]
+    kept = [_own_products(W, V[here]) for here in blocks[:KEPT]]
+
+    def step(pair: Pair) -> Pair:
+        products = chain(kept, (_own_products(W, V[here]) for here in blocks[KEPT:]))
+        codes = [
+            coordinate_descent(pair.Z[here].T, C[:, here], G, SWEEPS).T
+            for here, G in zip(blocks, products, strict=True)
+        ]
+        return Pair(joined(codes), pair.W)
+
+    return step
+
+
+def _own_products(W: Tensor, V: Tensor) -> Tensor:
+    """Wdiag(v)Wᵀ (r × k × k) for each row v of V (r × m): products with those of the columns of W."""
+    k = len(W)
+    G, size = V.new_zeros(len(V), k * k), max(1, BLOCK // k**2)
+    for v, w in zip(V.split(size, 1), W.split(size, 1), strict=True):
+        G.addmm_(v, (w[:, None] * w).view(k * k, -1).T)
+    return G.view(-1, k, k)

@@ -465,9 +465,15 @@ def test_penalised_weights_of_semi_nmf_are_ridge_weights(bias, put, rng):
     assert np.abs(slope * Z).max() < 1e-4
 
 
+@pytest.mark.parametrize(
+    ("block", "kept"), [(2**22, 16), (200, 16), (50, 2)]
+)  # 1 block, 2, 5 of which 2 stay
 @pytest.mark.parametrize("bias", [False, True])
-def test_codes_of_weighted_rows_are_nonnegative_least_squares(bias, put, rng, dtype, monkeypatch):
-    monkeypatch.setitem(transform.__globals__, "BLOCK", 200)  # a few rows at a time
+def test_codes_of_weighted_rows_are_nonnegative_least_squares(
+    bias, block, kept, put, rng, dtype, monkeypatch
+):
+    monkeypatch.setitem(transform.__wrapped__.__globals__, "BLOCK", block)
+    monkeypatch.setitem(transform.__wrapped__.__globals__, "KEPT", kept)
     A, W = rng.random((15, 12)), rng.standard_normal((4 + bias, 12))
     V = half(rng, A)
     V[3] = 0
