@@ -53,9 +53,9 @@ def transform(
         beta: the divergence, as in `nmf`; 0 and 1 need A ≥ 0, W ≥ 0 and no bias.
 
     Returns:
-        A `Result` with these codes and W. A row's codes do not depend on the others, and where the rows of W
-        are independent they are the only ones; the objective never rises by more than rounding. A row in
-        which nothing counts has zero codes.
+        A `Result` with these codes and W. A row's codes depend on the others by the moment of stopping alone,
+        and where the rows of W are independent they are the only ones in the end; the objective never rises
+        by more than rounding. A row in which nothing counts has zero codes.
 
     Raises:
         ConfigError: shapes that do not fit or values that are not finite, or an argument outside its range.
