@@ -211,6 +211,7 @@ def value(name: str, result: Result, A: Tensor, V: Tensor) -> float:
     return float(Objective(A.double(), V.double(), beta=CASES[name].beta).divergence(fit))
 
 
+@pytest.mark.filterwarnings("ignore:Sparse")  # PyTorch calls compressed rows a beta feature
 @pytest.mark.parametrize("name", CASES)
 def test_what_holds_for_any_data(name):
     case = CASES[name]
