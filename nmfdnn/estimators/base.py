@@ -44,9 +44,7 @@ class Estimator(BaseEstimator):
         Raises:
             ValueError: X is not what scikit-learn asks of samples, or masked.
         """
-        if np.ma.is_masked(X):
-            remedy = "" if self.gaps else ", with an estimator that takes missing='nan'"
-            raise DataError(f"X is a masked array, whose mask would be lost: give X.filled(np.nan){remedy}")
+        check_unmasked(X)
         if isinstance(X, Tensor):
             X = X.detach()
             require(X.ndim == 2 and min(X.shape) > 0, "X", "n × features", tuple(X.shape))
@@ -124,6 +122,15 @@ class Estimator(BaseEstimator):
                 stacklevel=2,
             )
         super().__setstate__(state)
+
+
+def check_unmasked(X: Any) -> None:
+    """Raise a `DataError` where X is an array of NumPy with masked entries: scikit-learn drops the mask."""
+    if np.ma.is_masked(X):
+        raise DataError(
+            "X is a masked array, whose mask would be lost: X.filled(value) fills it in, and NMF with "
+            "missing='nan' takes X.filled(np.nan)"
+        )
 
 
 def stored(X: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ from sklearn import decomposition
 from sklearn.utils import get_tags
 
 from nmfdnn.errors import ConfigError, DataError
-from nmfdnn.estimators import NMF, NMFAutoencoder, NonlinearSemiNMF, SemiNMF
+from nmfdnn.estimators import NMF, NMFAutoencoder, NMFNetworkClassifier, NonlinearSemiNMF, SemiNMF
 from nmfdnn.factorization import Objective, Penalty, Stopping, nmf, nonlinear_semi_nmf, semi_nmf
 
 LONG = {"max_iter": 2000, "tol": 1e-9, "random_state": 0}
@@ -169,9 +169,13 @@ def test_what_is_missing_is_met(planted):
 
 def test_masks_are_not_lost(planted):
     masked = np.ma.masked_less(planted, 0.2)
-    for estimator in (NMF(3), NMF(3, missing="nan"), SemiNMF(3), NMFAutoencoder(3)):
+    network = NMFNetworkClassifier(3, max_epochs=1)
+    y = np.arange(len(planted)) % 2
+    for estimator in (NMF(3), NMF(3, missing="nan"), SemiNMF(3), NMFAutoencoder(3), network):
         with pytest.raises(DataError, match=r"masked array.*X.filled\(np.nan\)"):
-            estimator.fit(masked)
+            estimator.fit(masked, y)
+    with pytest.raises(DataError, match="masked array"):
+        network.fit(planted, y).predict(masked)
     NMF(3, missing="nan").fit(masked.filled(np.nan))
     NMF(3).fit(np.ma.array(planted))  # masks nothing
 
