@@ -8,6 +8,7 @@ import subprocess
 import sys
 import warnings
 
+import numpy as np
 import oracle
 import pytest
 import torch
@@ -117,34 +118,48 @@ def test_bad_arguments_do_not_count_as_a_missing_compiler():
     assert function.compiled is not None
 
 
-def problems(k: int, n: int, dtype: torch.dtype, scale: float = 1.0) -> tuple[Tensor, Tensor, Tensor]:
-    """X ≥ 0, C and a positive definite G, in units of their own: C in `scale`, G in its square."""
+def problems(
+    k: int, n: int, dtype: torch.dtype, scale: float = 1.0, own: bool = False
+) -> tuple[Tensor, Tensor, Tensor]:
+    """X ≥ 0, C and a positive definite G, or n, in units of their own: C in `scale`, G in its square."""
     g = torch.Generator().manual_seed(k + n)
     W, A = (torch.randn(rows, k + 5, generator=g, dtype=torch.float64) for rows in (k, n))
     X = torch.rand(k, n, generator=g, dtype=torch.float64) * (torch.rand(k, n, generator=g) < 0.5)
-    return tuple(T.to(dtype) for T in (X / scale, scale * (W @ A.T), scale**2 * (W @ W.T)))
+    V = torch.rand(n, 1, k + 5, generator=g, dtype=torch.float64) + 0.1 if own else 1
+    return tuple(T.to(dtype) for T in (X / scale, scale * (W @ A.T), scale**2 * ((V * W) @ W.T)))
+
+
+def swept(X: Tensor, C: Tensor, G: Tensor, times: int) -> np.ndarray:
+    """By the oracle; where each column has its own G, a column at a time."""
+    X, C, G = map(oracle.array, (X, C, G))
+    if G.ndim == 2:
+        return oracle.sweeps(X, C, G, times)
+    columns = zip(X.T, C.T, G, strict=True)
+    return np.stack([oracle.sweeps(x[:, None], c[:, None], g, times)[:, 0] for x, c, g in columns], 1)
 
 
 @pytest.mark.parametrize("scale", [1e-9, 1, 1e9])
 @pytest.mark.parametrize(("k", "n"), [(1, 1), (3, 63), (7, 64), (20, 131), (70, 40)])
-def test_coordinate_descent_equals_its_equation(k, n, scale, device, dtype):
-    X, C, G = (T.to(device) for T in problems(k, n, dtype, scale))
-    expected = oracle.sweeps(*map(oracle.array, (X, C, G)), 3)
+@pytest.mark.parametrize("own", [False, True])
+def test_coordinate_descent_equals_its_equation(own, k, n, scale, device, dtype):
+    X, C, G = (T.to(device) for T in problems(k, n, dtype, scale, own))
+    expected = swept(X, C, G, 3)
     before = [T.clone() for T in (X, C, G)]
     for fused in (True, False):
         found = coordinate_descent(X, C, G, 3, fused=fused)
         assert oracle.error(found, expected) < 500 * torch.finfo(dtype).eps
         assert (found >= 0).all()
         assert torch.equal(found, coordinate_descent(X, C, G, 3, fused=fused))
-        turned = [T.T.contiguous().T for T in (X, C, G)]
+        turned = [T.mT.contiguous().mT for T in (X, C, G)]
         assert torch.equal(found, coordinate_descent(*turned, 3, fused=fused))
     assert all(torch.equal(a, b) for a, b in zip((X, C, G), before, strict=True))
 
 
 @pytest.mark.parametrize("threads", [1, 2, 3])
-def test_threads_do_not_change_a_bit(threads, monkeypatch):
+@pytest.mark.parametrize("own", [False, True])
+def test_threads_do_not_change_a_bit(own, threads, monkeypatch):
     monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
-    X, C, G = problems(11, 700, torch.float32)
+    X, C, G = problems(11, 700, torch.float32, own=own)
     monkeypatch.setattr(native, "PARALLEL", 0)
     found = coordinate_descent(X, C, G, 2)
     monkeypatch.setattr(native, "PARALLEL", float("inf"))
@@ -152,9 +167,10 @@ def test_threads_do_not_change_a_bit(threads, monkeypatch):
 
 
 @pytest.mark.parametrize("fused", [True, False])
-def test_coordinate_descent_keeps_rows_that_nothing_is_known_of_and_nan(fused, device, dtype):
-    X, C, G = (T.to(device) for T in problems(4, 70, dtype))
-    G[2], G[:, 2], C[2] = 0, 0, 0
+@pytest.mark.parametrize("own", [False, True])
+def test_coordinate_descent_keeps_rows_that_nothing_is_known_of_and_nan(own, fused, device, dtype):
+    X, C, G = (T.to(device) for T in problems(4, 70, dtype, own=own))
+    G[..., 2, :], G[..., 2], C[2] = 0, 0, 0
     found = coordinate_descent(X, C, G, 2, fused=fused)
     assert torch.equal(found[2], X[2])
     assert torch.isfinite(found).all()
@@ -165,17 +181,21 @@ def test_coordinate_descent_keeps_rows_that_nothing_is_known_of_and_nan(fused, d
     assert torch.isfinite(found[:, 6:]).all()
 
 
-def test_no_sweep_raises_the_objective(device, dtype):
-    X, C, G = (T.to(device) for T in problems(30, 50, dtype))
+@pytest.mark.parametrize("own", [False, True])
+def test_no_sweep_raises_the_objective(own, device, dtype):
+    X, C, G = (T.to(device) for T in problems(30, 50, dtype, own=own))
+
+    def fit(X: Tensor) -> Tensor:
+        return (G @ X.T[..., None])[..., 0].T if own else G @ X
 
     def value(X: Tensor) -> Tensor:
-        return (0.5 * X * (G @ X) - C * X).sum(0)
+        return (0.5 * X * fit(X) - C * X).sum(0)
 
     for _ in range(10):
         Y = coordinate_descent(X, C, G)
         assert (value(Y) <= value(X) + 1e3 * torch.finfo(dtype).eps * value(X).abs()).all()
         X = Y
-    gradient = G @ coordinate_descent(X, C, G, 2000) - C
+    gradient = fit(coordinate_descent(X, C, G, 2000)) - C
     assert float(gradient.min()) > -1e-2 * float(C.abs().max())
 
 

@@ -24,8 +24,16 @@ class Estimator(BaseEstimator):
     device: str | torch.device | None
     dtype: str | None
     random_state: Any
-    sparse = False
-    """Whether samples may be sparse; they stay so."""
+
+    @property
+    def sparse(self) -> bool:
+        """Whether samples may be sparse; they stay so."""
+        return False
+
+    @property
+    def gaps(self) -> bool:
+        """Whether samples may have NaN where nothing is known."""
+        return False
 
     def _samples(self, X: Any, *, reset: bool = False) -> Tensor:
         """Samples X (n × p, an array, data frame or tensor) on the device, in the type of the computation.
@@ -34,8 +42,9 @@ class Estimator(BaseEstimator):
         `reset` in `fit`, which finds out the number of features and their names.
 
         Raises:
-            ValueError: X is not what scikit-learn asks of samples.
+            ValueError: X is not what scikit-learn asks of samples, or masked.
         """
+        check_unmasked(X)
         if isinstance(X, Tensor):
             X = X.detach()
             require(X.ndim == 2 and min(X.shape) > 0, "X", "n × features", tuple(X.shape))
@@ -43,12 +52,21 @@ class Estimator(BaseEstimator):
             require(dense or self.sparse, "X", "dense: X.to_dense() is", X.layout)
             require(not X.is_complex(), "X", "a tensor of real numbers", X.dtype)
             X = X if dense else X.to_sparse_coo().coalesce()
-            if not torch.isfinite(stored(X)).all():
-                raise DataError("X holds NaN or infinity: fill them in or leave those samples out")
+            bad = stored(X).isinf() if self.gaps else ~stored(X).isfinite()
+            if bad.any():
+                what = "infinity" if self.gaps else "NaN or infinity"
+                raise DataError(f"X holds {what}: fill them in or leave those samples out")
             validate_data(self, X, skip_check_array=True, reset=reset)
         else:
             accepted = ["csr", "csc", "coo"] if self.sparse else False
-            X = validate_data(self, X, reset=reset, accept_sparse=accepted, dtype=[np.float64, np.float32])
+            X = validate_data(
+                self,
+                X,
+                reset=reset,
+                accept_sparse=accepted,
+                dtype=[np.float64, np.float32],
+                ensure_all_finite="allow-nan" if self.gaps else True,
+            )
             if hasattr(X, "tocoo"):
                 X = X.tocoo()
                 places = torch.from_numpy(np.stack([X.row, X.col]))
@@ -87,6 +105,7 @@ class Estimator(BaseEstimator):
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
         tags.input_tags.sparse = self.sparse
+        tags.input_tags.allow_nan = self.gaps
         return tags
 
     def __getstate__(self) -> dict[str, Any]:
@@ -103,6 +122,15 @@ class Estimator(BaseEstimator):
                 stacklevel=2,
             )
         super().__setstate__(state)
+
+
+def check_unmasked(X: Any) -> None:
+    """Raise a `DataError` where X is an array of NumPy with masked entries: scikit-learn drops the mask."""
+    if np.ma.is_masked(X):
+        raise DataError(
+            "X is a masked array, whose mask would be lost: X.filled(value) fills it in, and NMF with "
+            "missing='nan' takes X.filled(np.nan)"
+        )
 
 
 def stored(X: Tensor) -> Tensor:

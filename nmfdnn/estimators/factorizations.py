@@ -5,6 +5,7 @@ Legend: samples A (n × p), codes Z (n × k), components W (k × p), intercept b
 
 from __future__ import annotations
 
+import math
 import warnings
 from abc import abstractmethod
 from typing import Any
@@ -18,6 +19,7 @@ from torch import Tensor
 
 from ..errors import DataError, require, require_whole
 from ..factorization import (
+    Penalty,
     Result,
     Stopping,
     affine,
@@ -31,6 +33,9 @@ from .base import Estimator, like, stored
 
 SETTLED = Stopping(max_iterations=100, tolerance=1e-12, check_every=5)
 """For codes of given components: a sample's must not depend on those of others that end the iteration."""
+
+STEADY = Stopping(max_iterations=500, tolerance=0, check_every=500)
+"""For those of multiplicative updates, which take much longer to settle."""
 
 
 class Factorization(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Estimator):
@@ -51,6 +56,10 @@ class Factorization(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Estimator
     def _codes(self, A: Tensor, W: Tensor) -> Tensor:
         """The codes of samples A for components W, with a bias row where there is a bias."""
         return transform(A, W, bias=self.bias, stopping=SETTLED).Z
+
+    def _divergence(self, result: Result) -> float:
+        """What the fit has minimised, without penalties."""
+        return min(result.objective)
 
     def fit(self, X: Any, y: Any = None) -> Any:
         """Find components for samples X (n × p).
@@ -77,7 +86,7 @@ class Factorization(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Estimator
             self.intercept_ = like(result.W[rank], X)
         self.n_components_ = rank
         self.n_iter_ = min(self.max_iter, (len(result.objective) - 1) * stopping.check_every)
-        self.reconstruction_err_ = (2 * min(result.objective)) ** 0.5
+        self.reconstruction_err_ = (2 * self._divergence(result)) ** 0.5
         return self
 
     def transform(self, X: Any) -> Any:
@@ -118,7 +127,13 @@ class NMF(Factorization):
 
     Args:
         n_components: k; None takes as many as there are features.
-        update: "accelerated" (HALS with several sweeps, extrapolated), "hals" or "multiplicative".
+        beta: the divergence: 2 is ½‖A − ZW‖², 1 Kullback & Leibler's, 0 Itakura & Saito's, which needs A > 0.
+        l1: makes entries of both factors exactly zero, or for β < 2 small; counts in the unit of the
+            samples, see `nmfdnn.factorization.Penalty`.
+        l2: makes large entries of both smaller.
+        missing: "nan": entries that are NaN do not count, in `transform` neither; None refuses them.
+        update: "accelerated" (HALS with several sweeps, extrapolated), "hals" or "multiplicative"; None is
+            the first, for β < 2 the last.
         start: "nndsvda", "nndsvd", "nndsvdar" or "random".
         subsample: rows to which components are fitted first; None chooses, 0 never does.
         max_iter: iterations at most.
@@ -129,12 +144,13 @@ class NMF(Factorization):
 
     Attributes:
         components_: W, k × p.
-        reconstruction_err_: ‖A − ZW‖ at the end of the fit.
+        reconstruction_err_: ‖A − ZW‖ at the end of the fit, of what counts; for β < 2 √(2d_β(A | ZW)).
         n_components_: k.
         n_iter_: iterations that the fit has taken.
 
-    `transform` solves min ½‖A − ZW‖² over Z ≥ 0 with W as it is, for the samples of the fit too. Samples may
-    be sparse, of SciPy or torch: they are never made dense, components and codes are.
+    `transform` solves the problem in Z with W as it is, for the samples of the fit too; a penalty is the one
+    that it was in the fit. For β < 2 it takes 500 multiplicative updates. Samples may be sparse, of SciPy or
+    torch, with β > 0 and nothing missing: they are never made dense, components and codes are.
 
     >>> import numpy as np
     >>> from nmfdnn.estimators import NMF
@@ -146,13 +162,23 @@ class NMF(Factorization):
     ((100, 3), True)
     """
 
-    sparse = True
+    @property
+    def sparse(self) -> bool:
+        return self.beta > 0 and self.missing is None
+
+    @property
+    def gaps(self) -> bool:
+        return self.missing == "nan"
 
     def __init__(
         self,
         n_components: int | None = None,
         *,
-        update: str = "accelerated",
+        beta: int = 2,
+        l1: float = 0.0,
+        l2: float = 0.0,
+        missing: str | None = None,
+        update: str | None = None,
         start: str = "nndsvda",
         subsample: int | None = None,
         max_iter: int = 200,
@@ -162,6 +188,10 @@ class NMF(Factorization):
         dtype: str | None = None,
     ) -> None:
         self.n_components = n_components
+        self.beta = beta
+        self.l1 = l1
+        self.l2 = l2
+        self.missing = missing
         self.update = update
         self.start = start
         self.subsample = subsample
@@ -171,11 +201,20 @@ class NMF(Factorization):
         self.device = device
         self.dtype = dtype
 
+    def _samples(self, X: Any, *, reset: bool = False) -> Tensor:
+        A = super()._samples(X, reset=reset)
+        if self.beta == 0 and bool((A == 0).any()):
+            raise DataError(
+                "X has zeros, which beta=0 cannot fit: use beta=1, or NaN in their place and missing='nan'"
+            )
+        return A
+
     def _factor(self, A: Tensor, rank: int, stopping: Stopping, generator: torch.Generator) -> Result:
         if bool((stored(A) < 0).any()):
             raise DataError(
                 "Negative values in data passed to NMF: shift or clip X, or use SemiNMF, which allows them"
             )
+        self._scale = scale(A)
         return nmf(
             A,
             rank,
@@ -184,12 +223,42 @@ class NMF(Factorization):
             subsample=self.subsample,
             stopping=stopping,
             generator=generator,
+            missing=self.missing,
+            beta=self.beta,
+            penalty=Penalty(self.l1, self.l2),
         )
+
+    def _codes(self, A: Tensor, W: Tensor) -> Tensor:
+        (c, s), (count, size) = self._scale, scale(A)
+        if count == 0:
+            return A.new_zeros(len(A), len(W))
+        penalty = Penalty(self.l1, self.l2)
+        if s > 0 and size > 0:  # what it was in the fit, relative to these samples
+            penalty = penalty.level(c * s**self.beta / (count * size**self.beta), math.sqrt(s / size))
+        stopping = SETTLED if self.beta == 2 else STEADY
+        return transform(A, W, stopping=stopping, missing=self.missing, beta=self.beta, penalty=penalty).Z
+
+    def _divergence(self, result: Result) -> float:
+        c, s = self._scale
+        n, m = len(result.Z), result.W.shape[1]
+        penalty = Penalty(self.l1, self.l2)
+        parts = zip((c, n * c / m), (result.Z, result.W), strict=True)
+        costs = [float(penalty.level(size * s**self.beta, math.sqrt(s)).value(F)) for size, F in parts]
+        return max(0.0, min(result.objective) - sum(costs))
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
         tags.input_tags.positive_only = True
         return tags
+
+
+def scale(A: Tensor) -> tuple[float, float]:
+    """How many entries of a sample are known, on average, and their root mean square: see `Penalty`."""
+    values = stored(A).double()
+    missing = values.isnan()
+    count = len(A) * A.shape[1] - int(missing.sum())
+    square = float(values.where(~missing, 0.0).square().sum())
+    return count / len(A), math.sqrt(square / max(count, 1))
 
 
 class SemiNMF(Factorization):

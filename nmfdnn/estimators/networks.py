@@ -37,7 +37,7 @@ from ..runs.results import versions
 from ..source import Memory, mass
 from ..targets import Classes, RealValues, Targets, class_weights
 from ..training import METHODS, starting_network
-from .base import Estimator, host, like
+from .base import Estimator, check_unmasked, host, like
 from .settings import PRETRAINING, network_config, recipe, settings
 
 if TYPE_CHECKING:
@@ -94,6 +94,7 @@ class NetworkEstimator(Estimator):
     def _read(self, X: Any, y: Any, sample_weight: Any, *, reset: bool = True) -> Given:
         """What a fit is given as arrays; samples of weight 0 are left out. `reset` finds out the features."""
         device, X = self._device(X), host(X)
+        check_unmasked(X)
         X = validate_data(self, X, reset=reset, dtype="numeric", ensure_min_samples=2)
         if y is None:
             raise DataError(f"{type(self).__name__} requires y to be passed, but the target y is None")
@@ -206,6 +207,7 @@ class NetworkEstimator(Estimator):
     def _outputs(self, X: Any) -> Tensor:
         """V for samples X, on the device of the network."""
         check_is_fitted(self)
+        check_unmasked(X)
         return self.model_.outputs(validate_data(self, host(X), reset=False, dtype="numeric"))
 
     def __sklearn_tags__(self) -> Tags:

@@ -42,7 +42,7 @@ class Penalty:
 
     def __bool__(self) -> bool:
         """Whether it says anything."""
-        return self.l1 > 0 or self.l2 > 0
+        return bool(self.l1 > 0 or self.l2 > 0)  # of NumPy's numbers, too
 
     def level(self, size: float, unit: float) -> Penalty:
         """(λ₁, λ₂) for c s^β = `size` and u = `unit`."""
@@ -54,11 +54,11 @@ class Penalty:
         return self.l1 * F.abs().sum() + 0.5 * self.l2 * F.square().sum()
 
     def normal(self, C: Tensor, G: Tensor, rank: int | None = None) -> tuple[Tensor, Tensor]:
-        """(C − λ₁, G + λ₂I) for C (k × n) and G (k × k), in the first `rank` rows: a bias has none."""
+        """(C − λ₁, G + λ₂I) for C (k × n) and a G or n of them, in the first `rank` rows: a bias has none."""
         if not self:
             return C, G
         C, G = C.clone(), G.clone()
-        diagonal = G.diagonal()[:rank]
+        diagonal = G.diagonal(dim1=-2, dim2=-1)[..., :rank]
         diagonal += self.l2
         # Where its partner is zero a part fits nothing: any curvature leads it to zero, where it costs least.
         diagonal.copy_(diagonal.where(diagonal >= torch.finfo(G.dtype).tiny, 1.0))

@@ -1,4 +1,7 @@
-"""Coordinate descent on CUDA: one program a strip of columns, which stays in registers through all sweeps."""
+"""Coordinate descent on CUDA: one program a strip of columns, which stays in registers through all sweeps.
+
+A column that has its own G is a strip.
+"""
 
 from __future__ import annotations
 
@@ -9,11 +12,12 @@ from torch import Tensor
 
 
 @triton.jit
-def _descend(X, C, G, k, n, sweeps, TINY: tl.constexpr, K: tl.constexpr, STRIP: tl.constexpr):  # type: ignore[no-untyped-def]
+def _descend(X, C, G, k, n, sweeps, apart, TINY: tl.constexpr, K: tl.constexpr, STRIP: tl.constexpr):  # type: ignore[no-untyped-def]
     part = tl.arange(0, K)
     column = tl.program_id(0) * STRIP + tl.arange(0, STRIP)
     place = part[:, None].to(tl.int64) * n + column[None, :]
     inside = (part < k)[:, None] & (column < n)[None, :]
+    G += tl.program_id(0).to(tl.int64) * apart
     x = tl.load(X + place, mask=inside, other=0.0)
     for _ in range(sweeps):
         targets = C + column
@@ -35,10 +39,11 @@ def descend(X: Tensor, C: Tensor, G: Tensor, sweeps: int) -> None:
     """`coordinates.plain` for contiguous tensors on one device."""
     k, n = X.shape
     K = triton.next_power_of_2(k)
-    strip = max(1, min(64, 8192 // K))
+    own = G.ndim == 3
+    strip = 1 if own else max(1, min(64, 8192 // K))
     warps = 4 if K * strip <= 4096 else 8
     tiny = torch.finfo(X.dtype).tiny
     with torch.cuda.device_of(X):
         _descend[(triton.cdiv(n, strip),)](
-            X, C, G, k, n, sweeps, TINY=tiny, K=K, STRIP=strip, num_warps=warps
+            X, C, G, k, n, sweeps, k * k if own else 0, TINY=tiny, K=K, STRIP=strip, num_warps=warps
         )

@@ -46,7 +46,7 @@ def descend(dtype: torch.dtype) -> Callable[[Tensor, Tensor, Tensor, int], None]
     def call(X: Tensor, C: Tensor, G: Tensor, sweeps: int) -> None:
         k, n = X.shape
         threads = torch.get_num_threads() if n * k * k * sweeps >= PARALLEL else 1
-        if function(X.data_ptr(), C.data_ptr(), G.data_ptr(), k, n, sweeps, threads):
+        if function(X.data_ptr(), C.data_ptr(), G.data_ptr(), k, n, sweeps, G.ndim == 3, threads):
             raise MemoryError(f"no memory for {threads} strips of {8 * k} vectors")
 
     return call
@@ -68,6 +68,6 @@ def _built(real: str) -> Callable[..., int]:
         except subprocess.CalledProcessError:
             subprocess.run(command, check=True, capture_output=True, timeout=120)
         function = ctypes.CDLL(str(library)).descend  # stays loaded when the file is gone
-    function.argtypes = [*[ctypes.c_void_p] * 3, *[ctypes.c_long] * 3, ctypes.c_int]
+    function.argtypes = [*[ctypes.c_void_p] * 3, *[ctypes.c_long] * 3, *[ctypes.c_int] * 2]
     function.restype = ctypes.c_int
     return function

@@ -70,6 +70,8 @@ def fitted(estimator, X=None):
     [
         *TRANSFORMERS,
         NMF(),
+        NMF(2, beta=1),
+        NMF(2, l1=0.01, l2=0.01, missing="nan"),
         SemiNMF(),
         NonlinearSemiNMF(),
         *NETWORKS,

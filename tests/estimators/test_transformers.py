@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import scipy.sparse
 import torch
 from sklearn import decomposition
+from sklearn.utils import get_tags
 
 from nmfdnn.errors import ConfigError, DataError
-from nmfdnn.estimators import NMF, NMFAutoencoder, NonlinearSemiNMF, SemiNMF
-from nmfdnn.factorization import nmf, nonlinear_semi_nmf, semi_nmf
+from nmfdnn.estimators import NMF, NMFAutoencoder, NMFNetworkClassifier, NonlinearSemiNMF, SemiNMF
+from nmfdnn.factorization import Objective, Penalty, Stopping, nmf, nonlinear_semi_nmf, semi_nmf
 
 LONG = {"max_iter": 2000, "tol": 1e-9, "random_state": 0}
 
@@ -24,6 +26,7 @@ def planted(rng):
     [
         (NMF(3, random_state=0), nmf, {"start": "nndsvda"}),
         (NMF(3, random_state=0, update="multiplicative", start="random"), nmf, {"update": "multiplicative"}),
+        (NMF(3, random_state=0, beta=1, tol=0), nmf, {"beta": 1, "stopping": Stopping(tolerance=0)}),
         (SemiNMF(3, random_state=0, bias=True), semi_nmf, {"bias": True}),
         (NonlinearSemiNMF(3, random_state=0), nonlinear_semi_nmf, {}),
     ],
@@ -79,6 +82,8 @@ def test_what_nmf_refuses(planted):
         ({"n_components": 0}, "n_components must be an integer ≥ 1, got 0"),
         ({"max_iter": 0}, "max_iter must be an integer ≥ 1, got 0"),
         ({"tol": 1.0}, r"tol must be in \[0, 1\), got 1.0"),
+        ({"beta": 3}, "beta must be 0, 1 or 2, got 3"),
+        ({"l1": -1}, "l1 must be finite and ≥ 0"),
         ({"update": "newton"}, "update must be one of"),
         ({"start": "ones"}, "start must be a pair"),
     ):
@@ -101,6 +106,87 @@ def test_codes_of_a_row_do_not_depend_on_the_others(planted):
             whole,
             atol=1e-5,
         )
+
+
+@pytest.mark.parametrize("beta", [0, 1])
+def test_divergences_are_as_low_as_scikit_learns(beta, planted):
+    A = planted + 0.1 * np.random.default_rng(1).random(planted.shape)
+    ours = NMF(4, beta=beta, **LONG).fit(A)
+    theirs = decomposition.NMF(
+        4, solver="mu", beta_loss=beta, max_iter=2000, tol=1e-9, init="nndsvda", random_state=0
+    ).fit(A)
+    assert ours.reconstruction_err_ < 1.05 * theirs.reconstruction_err_
+    back = torch.from_numpy(ours.inverse_transform(ours.transform(A)))
+    found = float(2 * Objective(torch.from_numpy(A), beta=beta).divergence(back)) ** 0.5
+    assert found == pytest.approx(ours.reconstruction_err_, rel=0.01)
+
+
+@pytest.mark.parametrize("missing", [None, "nan"])
+def test_codes_of_a_penalised_fit_come_back_whatever_they_are_with(missing, planted):
+    if missing:
+        planted[np.random.default_rng(1).random(planted.shape) < 0.2] = np.nan
+    model = NMF(3, l1=0.02, l2=0.01, missing=missing, **LONG).fit(planted)
+    long = Stopping(2000, 1e-9)
+    fitted = nmf(torch.from_numpy(planted), 3, missing=missing, penalty=Penalty(0.02, 0.01), stopping=long)
+    np.testing.assert_allclose(model.components_, fitted.W, rtol=1e-6)
+    codes = model.transform(planted)
+    np.testing.assert_allclose(codes, fitted.Z, atol=0.01)
+    bright = np.nanmean(planted, axis=1) > np.nanmean(planted)
+    for rows in (bright, slice(0, 1)):
+        np.testing.assert_allclose(model.transform(planted[rows]), codes[rows], atol=1e-6)
+    assert np.abs(NMF(3, **LONG, missing=missing).fit(planted).transform(planted) - codes).max() > 0.05
+    error = np.sqrt(np.nansum((planted - fitted.Z.numpy() @ model.components_) ** 2))
+    assert model.reconstruction_err_ == pytest.approx(error, rel=1e-6)
+    assert not model.transform(0 * planted[:2]).any()
+
+
+def test_what_is_missing_is_met(planted):
+    holes = planted.copy()
+    unknown = np.random.default_rng(1).random(planted.shape) < 0.2
+    unknown[3] = True
+    holes[unknown] = np.nan
+    with pytest.raises(ValueError, match="NaN"):
+        NMF(3).fit(holes)
+    model = NMF(3, missing="nan", **LONG)
+    assert get_tags(model).input_tags.allow_nan
+    assert not get_tags(NMF(3)).input_tags.allow_nan
+    for given in (holes, torch.from_numpy(holes)):
+        codes = model.fit(given).transform(given)
+        back = np.asarray(model.inverse_transform(codes))
+        assert not codes[3].any()
+        assert not model.transform(given[3:4]).any()
+        known = np.delete(np.arange(50), 3)
+        assert np.linalg.norm((back - planted)[known]) < 0.02 * np.linalg.norm(planted[known])
+        given[0, 0] = np.inf
+        with pytest.raises(ValueError, match="infinity"):
+            model.fit(given)
+        given[0, 0] = np.nan
+    with pytest.raises(TypeError, match="Sparse data was passed"):
+        model.fit(scipy.sparse.csr_array(planted))
+    with pytest.raises(ConfigError, match="missing must be None or one of nan, got 'drop'"):
+        NMF(3, missing="drop").fit(planted)
+
+
+def test_masks_are_not_lost(planted):
+    masked = np.ma.masked_less(planted, 0.2)
+    network = NMFNetworkClassifier(3, max_epochs=1)
+    y = np.arange(len(planted)) % 2
+    for estimator in (NMF(3), NMF(3, missing="nan"), SemiNMF(3), NMFAutoencoder(3), network):
+        with pytest.raises(DataError, match=r"masked array.*X.filled\(np.nan\)"):
+            estimator.fit(masked, y)
+    with pytest.raises(DataError, match="masked array"):
+        network.fit(planted, y).predict(masked)
+    NMF(3, missing="nan").fit(masked.filled(np.nan))
+    NMF(3).fit(np.ma.array(planted))  # masks nothing
+
+
+def test_zeros_are_refused_where_errors_are_relative(planted):
+    model = NMF(3, beta=0, tol=0).fit(planted)
+    planted[2, 3] = 0
+    for use in (NMF(3, beta=0).fit, model.transform):
+        with pytest.raises(DataError, match=r"X has zeros.*NaN in their place and missing='nan'"):
+            use(planted)
+    NMF(3, beta=0, missing="nan", tol=0).fit(np.where(planted == 0, np.nan, planted))
 
 
 def test_an_autoencoder_rebuilds_samples(planted):

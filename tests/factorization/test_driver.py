@@ -35,6 +35,7 @@ from nmfdnn.factorization import (
     nonlinear_semi_nmf,
     objective,
     semi_nmf,
+    transform,
 )
 from nmfdnn.factorization.driver import iterate
 from nmfdnn.factorization.nmf import SOLVERS
@@ -306,6 +307,8 @@ def launches(function, rank: int) -> float:
         (partial(nmf, start="random", update="multiplicative"), 20),
         (partial(semi_nmf, start="random"), 28),
         (nonlinear_semi_nmf, 76),
+        (lambda A, rank, stopping: transform(A, A[:rank], stopping=stopping), 1),
+        (lambda A, rank, stopping: transform(A, A[:rank], weights=A > 0.5, stopping=stopping), 1),
         (lambda A, rank, stopping: [OnlineNMF(rank, start=A[:rank]).fit([A], stopping.max_iterations)], 42),
     ],
 )

@@ -476,9 +476,15 @@ def test_penalised_weights_of_semi_nmf_are_ridge_weights(bias, put, rng):
     assert np.abs(slope * Z).max() < 1e-4
 
 
+@pytest.mark.parametrize(
+    ("block", "kept"), [(2**22, 16), (200, 16), (50, 2)]
+)  # 1 block, 2, 5 of which 2 stay
 @pytest.mark.parametrize("bias", [False, True])
-def test_codes_of_weighted_rows_are_nonnegative_least_squares(bias, put, rng, dtype, monkeypatch):
-    monkeypatch.setitem(transform.__globals__, "BLOCK", 200)  # a few rows at a time
+def test_codes_of_weighted_rows_are_nonnegative_least_squares(
+    bias, block, kept, put, rng, dtype, monkeypatch
+):
+    monkeypatch.setitem(transform.__wrapped__.__globals__, "BLOCK", block)
+    monkeypatch.setitem(transform.__wrapped__.__globals__, "KEPT", kept)
     A, W = rng.random((15, 12)), rng.standard_normal((4 + bias, 12))
     V = half(rng, A)
     V[3] = 0
@@ -514,14 +520,73 @@ def test_a_fitted_divergence_gives_its_codes_back(put, rng):
         assert float((A[30:] - found.Z @ found.W).norm() / A[30:].norm()) < 0.02
 
 
+@pytest.mark.parametrize("penalty", [Penalty(l1=0.1), Penalty(l2=0.1), BOTH[0]])
+@pytest.mark.parametrize(("beta", "weighted"), [(0, False), (1, True), (2, False), (2, True)])
+def test_penalised_codes_meet_the_conditions_of_their_minimum(beta, weighted, penalty, put, rng):
+    A, W = data(rng, 15, 12), rng.random((3, 12)) + 0.1
+    V = half(rng, A) + 0.05 if weighted else None
+    found = transform(
+        put(A),
+        put(W),
+        beta=beta,
+        weights=None if V is None else put(V),
+        penalty=penalty,
+        stopping=Stopping(20000 if beta < 2 else 1000, 0, 1000),
+    )
+    levels = oracle.levels(A, ((penalty.l1, penalty.l2), (0, 0)), beta, V)
+    Z = oracle.array(found.Z)
+    slope = oracle.slopes(A, Z, W, beta, V, levels)[0]
+    limit = 1e-3 if beta < 2 else 1e-6
+    assert slope.min() > -limit
+    assert np.abs(slope * Z).max() < limit
+    assert min(found.objective) == pytest.approx(oracle.penalised(A, Z, W, beta, V, levels))
+
+
+@pytest.mark.parametrize("c", [1e-20, 1, 1e20])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_a_penalised_minimum_gives_its_codes_back(weighted, c, put, rng):
+    A = c * data(rng)
+    V = put(half(rng, A) + 0.05) if weighted else None
+    long = Stopping(4000, 0, 1000)
+    fitted = nmf(put(A), 3, penalty=BOTH, weights=V, stopping=long)
+    found = transform(put(A), fitted.W, penalty=BOTH[0], weights=V, stopping=long)
+    assert oracle.error(found.Z, fitted.Z) < 1e-6
+    unpenalised = transform(put(A), fitted.W, weights=V, stopping=long)
+    assert oracle.error(unpenalised.Z, fitted.Z) > 1e-3
+    # Of some of the rows, brighter than most, as the docstring says.
+    bright = np.flatnonzero(A.sum(1) > np.median(A.sum(1)))
+    (s, count), (s_, count_) = (
+        (float((v * A[rows] ** 2).sum() / v.sum()) ** 0.5, v.sum() / len(v))
+        for rows in (slice(None), bright)
+        for v in [np.ones_like(A[rows]) if V is None else oracle.array(V)[rows]]
+    )
+    penalty = BOTH[0].level(count * s**2 / (count_ * s_**2), (s / s_) ** 0.5)
+    some = None if V is None else V[bright]
+    for given, close in ((penalty, True), (BOTH[0], False)):
+        found = transform(put(A[bright]), fitted.W, penalty=given, weights=some, stopping=long)
+        assert (oracle.error(found.Z, fitted.Z[bright]) < 1e-6) == close
+
+
+@pytest.mark.parametrize("bias", [False, True])
+def test_a_penalised_semi_nmf_gives_its_codes_back(bias, put, rng):
+    A, long = data(rng) - 0.7, Stopping(4000, 0, 1000)
+    penalty = Penalty(0.01, 0.02)
+    fitted = semi_nmf(put(A), 3, bias=bias, penalty=(penalty, Penalty(l2=0.05)), stopping=long)
+    s = float(np.square(A).mean()) ** 0.5
+    found = transform(put(A), fitted.W, bias=bias, penalty=penalty.level(1, s**-0.5), stopping=long)
+    assert oracle.error(found.Z, fitted.Z) < 1e-4
+
+
 ONES = torch.ones(6, 4)
 NANS = ONES.clone()
 NANS[2, 1] = math.nan
 
 
-@pytest.mark.parametrize(
-    "function", [nmf, semi_nmf, lambda A, rank, **given: transform(A, ONES[:rank], **given)]
-)
+def codes_for_ones(A, rank, **given):
+    return transform(A, ONES[:rank], **given)
+
+
+@pytest.mark.parametrize("function", [nmf, semi_nmf, codes_for_ones])
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
@@ -564,6 +629,7 @@ def test_sparse_data_has_no_weights():
         (nmf, {"penalty": (Penalty(), Penalty(l2=1))}, "a penalty on W alone is void.*give Z one too"),
         (nmf, {"penalty": 0.1}, "penalty must be a Penalty for both factors or a pair"),
         (semi_nmf, {"penalty": Penalty(1, 1)}, "penalty must be of W l2 alone"),
+        (codes_for_ones, {"penalty": BOTH}, "penalty must be None or a Penalty, on the codes"),
         (
             semi_nmf,
             {"penalty": Penalty(l2=1), "update": "multiplicative"},
