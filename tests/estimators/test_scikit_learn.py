@@ -183,7 +183,12 @@ def given_twice(A):
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("form", SPARSE)
 @pytest.mark.parametrize(
-    "estimator", [NMF(2, random_state=0), *(SemiNMF(2, bias=b, random_state=0) for b in (False, True))]
+    "estimator",
+    [
+        NMF(2, random_state=0),
+        NMF(2, beta=1, random_state=0),
+        *(SemiNMF(2, bias=b, random_state=0) for b in (False, True)),
+    ],
 )
 def test_sparse_samples_give_what_dense_samples_give(estimator, form, dtype):
     X = np.where(samples()[0] > 0.5, samples()[0], 0).astype(dtype)
