@@ -3,7 +3,7 @@
 `python benchmarks/convolution_depth.py OUT` trains nets of 2 to 10 convolutions of 16 channels (5×5 with
 stride 2, then 3×3; means over 2×2 pixels after half of them, over 3×3 before the output) on 4,000 pictures of
 Fashion-MNIST for 8 epochs: `jacobi` with the settings of `experiment=conv`, `seidel` with the same, and
-backpropagation with those of `conv_bp` at two rates. It writes a Markdown table of errors on 4,000 other
+backpropagation with batches of 32 at two rates. It writes a Markdown table of errors on 4,000 other
 training pictures, OUT/convolution_depth.md, and draws OUT/convolution_depth.png. One thread; no run is kept.
 """
 

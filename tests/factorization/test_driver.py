@@ -356,7 +356,9 @@ OWN = {
 
 
 @pytest.mark.parametrize("function", OWN)
-@pytest.mark.parametrize("solver", [solver for own in OWN.values() for solver in own], ids=repr)
+@pytest.mark.parametrize(
+    "solver", [solver for own in OWN.values() for solver in own], ids=lambda s: type(s).__name__
+)
 def test_a_solver_keeps_to_its_problem(function, solver, put, rng):
     """What it would do elsewhere is to leave the constraints, silently."""
     key = "alternation" if function is nonlinear_semi_nmf else "update"
