@@ -34,6 +34,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -322,7 +323,7 @@ def check_dense(A: Tensor, name: str = "A") -> None:
     if not isinstance(A, Tensor):
         array = f"{name}.toarray()" if hasattr(A, "toarray") else name
         mask = ""
-        if hasattr(A, "filled"):  # masked, which `asarray` would forget
+        if np.ma.is_masked(A):  # which `asarray` would forget
             array, mask = f"{name}.filled(0)", f", and what is masked with torch.tensor(~{name}.mask)"
         raise ConfigError(
             f"{name} must be a torch tensor, got {type(A).__name__}: "

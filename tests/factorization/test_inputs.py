@@ -537,3 +537,10 @@ def test_a_mask_of_numpy_is_not_forgotten():
     weights = torch.tensor(~A.mask)
     A = torch.tensor(np.asarray(A.filled(0)), dtype=torch.float32)
     assert nmf(A, 2, weights=weights).iterations > 0
+
+
+def test_a_masked_array_without_masked_entries_needs_no_mask():
+    A = np.ma.masked_array(np.arange(1.0, 13.0).reshape(4, 3))
+    with pytest.raises(ConfigError, match=r"torch.tensor\(numpy.asarray\(A\), dtype=torch.float32\)$"):
+        nmf(A, 2)
+    assert nmf(torch.tensor(np.asarray(A), dtype=torch.float32), 2).iterations > 0
