@@ -1,9 +1,11 @@
 """From FOOF to `method=jacobi` one change at a time, and each part taken out of `jacobi`.
 
 `python benchmarks/ablation.py OUT` trains every variant below for seeds 1 to 3 on 3,000 digits (mnist_5k, a
-quarter held out), or on `--data digits`, as the runs of the board are made: one thread, CPU seconds, a record
-that is continued (benchmarks/ablation.jsonl). It prints a Markdown table of validation errors, without OUT of
-what the record has. What is no parameter of a run is changed in the trainer for as long as a variant runs.
+quarter held out), or on other `--data` of the board, as its runs are made: one thread, CPU seconds, a record
+that is continued (benchmarks/ablation.jsonl); `--variants` chooses those with one of these texts in their
+name. It prints a Markdown table of validation errors, without OUT of what the record has; the page of the
+board has these tables too. What is no parameter of a run is changed in the trainer for as long as a variant
+runs.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import board
-from board_rows import DATA, SMALL_EPOCHS, Data
+from board_rows import DATA, ROWS, SMALL_EPOCHS, Data
 from launch import spread
 
 RECORD = board.HERE / "ablation.jsonl"
@@ -125,7 +127,8 @@ def run(job: board.Job, data: Data, out: Path) -> board.Done:
 
 def job_of(variant: Variant, data: Data, seed: int) -> board.Job:
     """The run of a seed."""
-    text = f"{variant.overrides} {data.overrides} epochs={SMALL_EPOCHS}"
+    epochs = ROWS[0].epochs if data.large else SMALL_EPOCHS
+    text = f"{variant.overrides} {data.overrides} epochs={epochs}"
     return board.Job(data.name, variant.name, "tune", text, seed)
 
 
@@ -149,19 +152,32 @@ def table(record: board.Record, data: Data, seeds: list[int]) -> list[str]:
     return lines
 
 
+def sections() -> list[str]:
+    """Of the board's page: a table for each data set that the record knows."""
+    record = board.Record(RECORD)
+    lines: list[str] = []
+    for data in DATA:
+        seeds = sorted({job.seed for job in record.done if job.data == data.name})
+        if seeds:
+            lines += ["", f"### {data.name}", "", *table(record, data, seeds)]
+    return lines
+
+
 def main() -> None:
     """Run what is missing, tabulate."""
     raw = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=raw)
     parser.add_argument("out", type=Path, nargs="?")
-    parser.add_argument("--data", default="mnist_5k", choices=[data.name for data in DATA if not data.large])
+    parser.add_argument("--data", default="mnist_5k", choices=[data.name for data in DATA])
+    parser.add_argument("--variants", nargs="+", default=[""])
     parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3])
     parser.add_argument("--jobs", type=int, default=1)
     parser.add_argument("--record", type=Path, default=RECORD)
     arguments = parser.parse_args()
     data = next(data for data in DATA if data.name == arguments.data)
     record = board.Record(arguments.record)
-    jobs = [job_of(variant, data, seed) for seed in arguments.seeds for variant in VARIANTS]
+    chosen = [variant for variant in VARIANTS if any(text in variant.name for text in arguments.variants)]
+    jobs = [job_of(variant, data, seed) for seed in arguments.seeds for variant in chosen]
     todo = [(job, data) for job in dict.fromkeys(jobs) if job not in record.done]
     if arguments.out is not None and todo:
         board.make(record, todo, arguments.out.resolve(), arguments.jobs, run=run)

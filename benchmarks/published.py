@@ -72,8 +72,8 @@ CLAIMS = (
         "method=dtp network.hidden=[240,240,240,240,240,240,240] dtp.batch_size=100 dtp.target_step=0.0033"
         " dtp.learning_rate=3e-4 epochs=10",
         f"{ADAM}, a tenth of the epochs, He for orthogonal starts, noise of 0.1 of the codes' size for 0.36; "
-        "the target's step is theirs by a batch of 100, over which their loss is a mean. With a rate of 1e-3 it "
-        "ends with a constant output (88.65) after one to three epochs, whatever the target's step",
+        "the target's step is theirs by a batch of 100, over which their loss is a mean. With a rate of 1e-3 "
+        "it ends with a constant output (88.65) after one to three epochs, whatever the target's step",
     ),
     Claim(
         "dfa",
