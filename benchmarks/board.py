@@ -450,7 +450,10 @@ def main() -> None:
         replace(SWEEPS, sweeps())
         return
     if arguments.report:
-        (PAGES / "board.md").write_text(page(record), encoding="utf-8")
+        import ablation  # which imports this module
+
+        parts = ablation.sections(ablation.board.Record(ablation.RECORD))
+        (PAGES / "board.md").write_text(page(record) + "\n".join(parts) + "\n", encoding="utf-8")
         draw(record).savefig(PAGES / "board.png", dpi=80)
         return
     if arguments.out is None:

@@ -178,6 +178,16 @@ def test_the_ablation_s_table_compares_seed_by_seed(tmp_path):
     assert starts[plain.name] == ["3.00 (2.00 – 5.00)", "+0.00"]
     assert starts[other.name] == ["5.00 (3.00 – 5.00)", "+1.00"]
     assert starts[lost.name] == ["3 of 3 diverged", ""]
+    parts = ablation.sections(record_of(tmp_path, *found))
+    assert [line for line in parts if line.startswith("###")] == ["### digits, 3 seeds"]
+    assert set(lines) < set(parts)
+
+
+def test_the_ablation_of_large_data_has_the_board_s_epochs():
+    large = next(data for data in DATA if data.name == "fashion_mnist")
+    for variant in ablation.VARIANTS:
+        assert ablation.job_of(variant, large, 1).overrides.endswith(f"epochs={ROWS[0].epochs}")
+        assert ablation.job_of(variant, DIGITS, 1).overrides.endswith("epochs=20")
 
 
 def files_of(folder: Path) -> dict[str, str]:
