@@ -343,8 +343,13 @@ def _spread(values: Sequence[float | None], form: str = ".2f", without: str = "n
 def draw(record: Record) -> Figure:
     """A panel for each data set: median and range of the test error against CPU seconds of training."""
     shown = [data for data in DATA if any(final_runs(record, data, row) for row in ROWS)]
-    figure = Figure(figsize=(6.5 * max(1, len(shown)), 6), layout="constrained")
-    for axis, data in zip(figure.subplots(1, max(1, len(shown)), squeeze=False)[0], shown, strict=False):
+    columns = max(1, min(3, len(shown)))
+    lines = max(1, -(-len(shown) // columns))
+    figure = Figure(figsize=(6.5 * columns, 6 * lines), layout="constrained")
+    axes = figure.subplots(lines, columns, squeeze=False).ravel()
+    for axis in axes[len(shown) :]:
+        axis.axis("off")
+    for axis, data in zip(axes, shown, strict=False):
         for row in ROWS:
             runs = [done for done in final_runs(record, data, row) if done.error < math.inf]
             if not runs:
