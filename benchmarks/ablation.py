@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import board
-from board_rows import DATA, ROWS, SMALL_EPOCHS, Data
+from board_rows import DATA, ROWS, Data
 from launch import spread
 
 RECORD = board.HERE / "ablation.jsonl"
@@ -127,8 +127,7 @@ def run(job: board.Job, data: Data, out: Path) -> board.Done:
 
 def job_of(variant: Variant, data: Data, seed: int) -> board.Job:
     """The run of a seed."""
-    epochs = ROWS[0].epochs if data.large else SMALL_EPOCHS
-    text = f"{variant.overrides} {data.overrides} epochs={epochs}"
+    text = f"{variant.overrides} {data.overrides} epochs={ROWS[0].epochs_on(data.large)}"
     return board.Job(data.name, variant.name, "tune", text, seed)
 
 

@@ -121,9 +121,10 @@ class Record:
 
 def candidates(data: Data, row: Row) -> list[Job]:
     """The runs that a row's settings are chosen by."""
-    epochs = row.epochs if data.large else SMALL_EPOCHS
     tried = row.large if data.large else row.small
-    texts = [f"{row.base} {data.overrides} epochs={epochs} {text}".strip() for text in tried]
+    texts = [
+        f"{row.base} {data.overrides} epochs={row.epochs_on(data.large)} {text}".strip() for text in tried
+    ]
     return [Job(data.name, row.name, "tune", text, 1) for text in texts]
 
 
@@ -455,7 +456,7 @@ def main() -> None:
         replace(SWEEPS, sweeps())
         return
     if arguments.report:
-        import ablation  # which imports this module
+        import ablation  # which imports this module, and compares runs by the classes of its copy
 
         parts = ablation.sections(ablation.board.Record(ablation.RECORD))
         (PAGES / "board.md").write_text(page(record) + "\n".join(parts) + "\n", encoding="utf-8")

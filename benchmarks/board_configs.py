@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from board_rows import SMALL_EPOCHS, VALIDATION, Row
+from board_rows import VALIDATION, Row
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 EXPERIMENTS = CONFIGS / "experiment" / "board"
@@ -47,7 +47,7 @@ def sweep(row: Row, large: bool) -> str:
         **settings(row.base),
         "data": SWEPT[large],
         "data.validation": VALIDATION[large],
-        "epochs": row.epochs if large else SMALL_EPOCHS,
+        "epochs": row.epochs_on(large),
         "seed": 1,
         "threads": 1,
     }

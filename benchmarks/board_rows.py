@@ -30,6 +30,10 @@ def all_samples(widths: list[int], batch: int, samples: int) -> int:
     return samples * (widths[0] + 2 * sum(widths[1:]))
 
 
+SMALL_EPOCHS = 20
+"""Of every row on few data, in tuning and in final runs."""
+
+
 @dataclass(frozen=True)
 class Row:
     """A method.
@@ -51,6 +55,10 @@ class Row:
     epochs: int
     batch: tuple[int, int]
     held: Held = all_layers
+
+    def epochs_on(self, large: bool) -> int:
+        """Those of its own on large data, of every row the same on few."""
+        return self.epochs if large else SMALL_EPOCHS
 
 
 @dataclass(frozen=True)
@@ -74,8 +82,6 @@ class Data:
     table: str = ""
 
 
-SMALL_EPOCHS = 20
-"""Of every row on few data, in tuning and in final runs."""
 VALIDATION = {False: 0.25, True: 0.1}
 """The part of the training data that is held out for tuning, of few and of large data."""
 
