@@ -232,6 +232,19 @@ ROWS = (
         250,
     ),
     bp(
+        "kfac",
+        TRICKS,
+        (
+            "bp.learning_rate=0.1",
+            "bp.learning_rate=0.03",
+            "bp.learning_rate=0.3",
+            "bp.learning_rate=0.1 bp.label_smoothing=0.1",
+        ),
+        ("bp.learning_rate=0.1", "bp.learning_rate=0.03"),
+        6,
+        250,
+    ),
+    bp(
         "isaac",
         TRICKS,
         (

@@ -38,6 +38,7 @@ from nmfdnn.training.relaxation import RelaxationTrainer
 SAMPLES = 301  # no multiple of any number of ranks
 FORMS: dict[str, dict[str, Any]] = {
     "foof": {"optimizer": "foof", "whiten": True, "averaging": 0.9, "label_smoothing": 0.1},
+    "kfac": {"optimizer": "kfac"},
     "isaac": {"optimizer": "isaac", "loss": "latent", "schedule": "linear"},
 }
 """Of backpropagation, beside its defaults."""

@@ -16,7 +16,7 @@ from ..errors import ConfigError, require
 from ..factorization import split_bias
 from ..network import Network, rescaled
 from ..source import Batch, Order, Source
-from ..targets import LOSSES
+from ..targets import LOSSES, Classes
 from .common import (
     SCHEDULES,
     Epoch,
@@ -27,7 +27,8 @@ from .common import (
     require_batch,
     require_finite,
 )
-from .optimizers import OPTIMIZERS, optimizer_of, preconditioner_of
+from .optimizers import OPTIMIZERS, optimizer_of
+from .preconditioners import preconditioner_of
 from .statistics import WhitenedInput
 
 FORGOTTEN = 1e-34
@@ -43,22 +44,24 @@ class BackpropConfig:
         batch_size: samples in a mini-batch.
         optimizer: "adam"; "sgd"; "muon" (hidden layers' matrices; biases and the output by Adam); "soap" and
             "shampoo" (of pytorch-optimizer: `pip install 'nmfdnn[optimizers]'`); "foof" and "isaac" (SGD, the
-            gradient times the damped inverse of a layer's Gram matrix of inputs, running or of the batch).
+            gradient times the damped inverse of a layer's Gram matrix of inputs, running or of the batch);
+            "kfac" (foof's, and times that of slopes by the layer's outputs: K-FAC).
         learning_rate: initial rate > 0.
         schedule: "constant", "linear" or "cosine" (to zero over all epochs, per step).
         loss: "auto" ("cross_entropy" for classes, "squared" for real values), or one of these; "squared" is
             ½‖Y − output‖² per sample; "latent" is ½‖R‖² for the residual R of `method=jacobi`: as "squared",
             but where Y is 0 any output ≤ 0 will do.
         dropout: probability in [0, 1) of dropping a hidden unit.
-        weight_decay: ≥ 0, decoupled (AdamW), but L2 for sgd, and for foof and isaac after the inverse.
-        momentum: in [0, 1), for sgd, muon, foof and isaac.
+        weight_decay: ≥ 0, decoupled (AdamW), but L2 for sgd, and for foof, kfac and isaac after the inverse.
+        momentum: in [0, 1), for sgd, muon, foof, kfac and isaac.
         averaging: decay in [0, 1) of the exponential average of the weights that is evaluated and kept.
         label_smoothing: in [0, 1), ε of cross_entropy: targets (1 − ε)Y + ε/m for m classes.
         whiten: train on inputs in the basis that whitens them, damped as below; for fully connected networks.
-        damping: > 0, relative to the mean variance (isaac: mean square) of a layer's inputs, for foof, isaac
-            and whiten.
-        gram_every: steps ≥ 1, at most, between two inverses of foof; between two bases of soap and shampoo.
-        gram_memory: share in [0, 1) of the past in foof's running means.
+        damping: > 0, relative to the mean variance (isaac: mean square) of a layer's inputs, for foof, kfac,
+            isaac and whiten; kfac's other factor is damped likewise.
+        gram_every: steps ≥ 1, at most, between two inverses of foof and kfac; between two bases of soap and
+            shampoo.
+        gram_memory: share in [0, 1) of the past in the running means of foof and kfac.
     """
 
     batch_size: int = 128
@@ -140,6 +143,9 @@ class BackpropTrainer:
             damping=config.damping,
             memory=config.gram_memory,
             every=config.gram_every,
+            keep=1 - config.dropout,
+            categorical=source.targets.kind == Classes.kind and config.loss in ("auto", "cross_entropy"),
+            generator=torch.Generator(source.device).manual_seed(generator.initial_seed() ^ 2),
         )
         # Dropout draws on the device, from a stream of its own that leaves the order of the data as it is.
         self.mask_generator = torch.Generator(source.device).manual_seed(generator.initial_seed() ^ 1)
@@ -172,11 +178,11 @@ class BackpropTrainer:
         loss = self.source.targets.loss(
             config.loss, V, batch.labels, batch.weights, smoothing=config.label_smoothing
         )
-        (loss / batch.number).backward()
+        (loss / batch.number).backward(retain_graph=config.optimizer == "kfac")
         for i, sums in self._sums.items():
             self.weights[i].grad = sums.wait()[0]
         if self.preconditioner is not None:
-            self.preconditioner(self.weights, codes, batch)
+            self.preconditioner(self.weights, codes, V, batch)
         self.optimizer.step()
         self.steps += 1
         if config.averaging > 0:

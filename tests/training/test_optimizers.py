@@ -16,7 +16,7 @@ from torch.nn import functional
 
 from nmfdnn.errors import ConfigError
 from nmfdnn.network import ConvolutionConfig, Network, NetworkConfig, build_layers, random_weights
-from nmfdnn.source import Memory
+from nmfdnn.source import Batch, Memory
 from nmfdnn.targets import Classes, RealValues
 from nmfdnn.training import BackpropConfig, BackpropTrainer
 from nmfdnn.training.backprop import FORGET_EVERY
@@ -105,6 +105,59 @@ def test_foof_mixes_means_and_follows_the_momentum():
         assert oracle.error(moved(trainer)[1], 0.1 * velocity) < 1e-9
 
 
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("damping", [DAMPING, 100.0], ids=["shortened", "as it is"])
+def test_a_step_of_kfac_is_foofs_times_the_inverse_of_a_second_factor(kind, damping):
+    """It is shortened where its product with the gradient is above 1."""
+    options = PLAIN | {"damping": damping}
+    foof, trainer = (make(kind, **options | {"optimizer": name}) for name in ("foof", "kfac"))
+    gradients, steps, found = moved(make(kind, **PLAIN)), [], moved(trainer)
+    for F, factor in zip(moved(foof), map(oracle.array, trainer.preconditioner.slopes), strict=True):
+        damped = factor + damping * np.trace(factor) / len(factor) * np.eye(len(factor))
+        steps.append(F @ np.linalg.inv(damped))
+    squared = sum((S * G).sum() for S, G in zip(steps, gradients, strict=True))
+    assert (squared > 1) == (damping == DAMPING)
+    for S, K in zip(steps, found, strict=True):
+        assert oracle.error(K, S / max(1, squared**0.5)) < 1e-9
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_second_factor_of_kfac_is_the_mean_square_of_slopes(kind, monkeypatch):
+    """By products before ReLU and dropout, through the units that dropout has left; mixed into older ones."""
+    trainer = make(kind, optimizer="kfac", dropout=0.4, gram_memory=0.7)
+    kfac, old = trainer.preconditioner, None
+    monkeypatch.setattr(kfac, "_drawn", lambda V, batch: V.detach().sin())
+    for _ in range(2):
+        batch = next(iter(trainer.order.part()))
+        codes, V = trainer._forward(batch)
+        kfac._refresh(codes, V, batch)
+        Z, products = codes[0].detach(), []
+        for layer, W, kept in zip(trainer.layers, trainer.weights, [*codes[1:], None], strict=True):
+            products.append(layer.product(Z, W[: layer.fan_in], W[layer.fan_in :].sum(dim=0)))
+            if kept is not None:
+                Z = products[-1].relu() * (kept > 0) / 0.6
+        found = [*torch.autograd.grad(products[-1], products[:-1], V.detach().sin()), V.sin()]
+        new = []
+        for S, layer in zip(found, trainer.layers, strict=True):
+            w = torch.ones(60, 1) if batch.weights is None else batch.weights
+            w, rows = oracle.array(layer.of_rows(w)), oracle.array(S.detach()).reshape(-1, layer.units)
+            new.append(rows.T @ (w * rows) / w.sum())
+        old = new if old is None else [0.7 * a + 0.3 * b for a, b in zip(old, new, strict=True)]
+        for T, expected in zip(kfac.slopes, old, strict=True):
+            assert oracle.error(T, expected) < 1e-9
+
+
+def test_slopes_are_of_labels_and_values_drawn_from_the_prediction():
+    """Their means are 0 and their covariances the curvature of the loss: diag(p) - ppᵀ and 1."""
+    V = torch.tensor([[1.0, -1.0, 0.5]], dtype=torch.float64).expand(20_000, 3)
+    p = V[0].softmax(dim=0)
+    for values, curvature in (({}, p.diag() - p.outer(p)), ({"loss": "latent"}, torch.eye(3).to(p))):
+        trainer = make(optimizer="kfac", **values)
+        S = trainer.preconditioner._drawn(V, Batch(V, V, len(V)))
+        assert S.mean(dim=0).abs().max() < 0.03
+        torch.testing.assert_close(S.T @ S / len(S), curvature, rtol=0, atol=0.04)
+
+
 @pytest.mark.parametrize("n", [5, 60])
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_step_of_isaac_is_the_same_from_either_gram_matrix(kind, n):
@@ -150,7 +203,7 @@ FORMS: list[dict[str, Any]] = [
     {"optimizer": "muon", "averaging": 0.9, "label_smoothing": 0.1},
     {"loss": "latent", "whiten": True, "gram_every": 3},
 ]
-RATES = {"sgd": 0.1, "muon": 0.05, "shampoo": 0.5, "foof": 0.1, "isaac": 0.5}
+RATES = {"sgd": 0.1, "muon": 0.05, "shampoo": 0.5, "foof": 0.1, "kfac": 0.1, "isaac": 0.5}
 
 
 def form(values: dict[str, Any], **others: Any) -> BackpropTrainer:
