@@ -237,10 +237,10 @@ ROWS = (
         (
             "bp.learning_rate=0.1",
             "bp.learning_rate=0.03",
-            "bp.learning_rate=0.3",
-            "bp.learning_rate=0.1 bp.label_smoothing=0.1",
+            "bp.learning_rate=0.01",
+            "bp.learning_rate=0.1 bp.momentum=0",
         ),
-        ("bp.learning_rate=0.1", "bp.learning_rate=0.03"),
+        ("bp.learning_rate=0.01", "bp.learning_rate=0.1 bp.momentum=0"),
         6,
         250,
     ),
